@@ -76,12 +76,11 @@ class Table:
         columns = _validate.columns_of(X)
         if columns is None:
             values = _validate.table(X, name=name)
-            columns = None
             names = tuple(f"x{j}" for j in range(values.shape[1]))
             if schema is not None:
                 values = _same_width(values, schema, name)
                 # codes of declared categories stay codes; anything else in such a column is missing
-                return cls(_codes_only(values, schema), schema)
+                return cls(_encode(values, schema.levels), schema)
             levels = _code_levels(values, _positions(categorical, names))
             return cls(_encode(values, levels), Schema(names, levels))
         if schema is not None:
@@ -89,7 +88,8 @@ class Table:
             if missing:
                 near = _validate.nearest(missing[0], list(columns))
                 raise InputError(f"{name} has no column {missing[0]!r}{near}; it is in the schema")
-            values, _ = _read_columns({n: columns[n] for n in schema.names}, dict(zip(schema.names, schema.levels, strict=True)))
+            levels_of = dict(zip(schema.names, schema.levels, strict=True))
+            values, _ = _read_columns({n: columns[n] for n in schema.names}, levels_of)
             return cls(_finite(values, schema.names, name), schema)
         forced = {list(columns)[j] for j in _positions(categorical, tuple(columns))}
         values, levels = _read_columns(columns, {n: () if n in forced else None for n in columns})
@@ -110,7 +110,8 @@ def _positions(categorical: Sequence[int | str] | None, names: tuple[str, ...]) 
     for column in () if categorical is None else categorical:
         if isinstance(column, str):
             if column not in names:
-                raise InputError(f"categorical names {column!r}, which is not a column{_validate.nearest(column, names)}")
+                near = _validate.nearest(column, names)
+                raise InputError(f"categorical names {column!r}, which is not a column{near}")
             found.append(names.index(column))
         else:
             _validate.integer(0, len(names) - 1, categorical=int(column))
@@ -136,10 +137,6 @@ def _encode(values: Float, levels: tuple[tuple[Any, ...] | None, ...]) -> Float:
     return out
 
 
-def _codes_only(values: Float, schema: Schema) -> Float:
-    return _encode(values, schema.levels)
-
-
 def _lookup(cells: Any, levels: tuple[Any, ...]) -> Float:
     code = {level: float(k) for k, level in enumerate(levels)}
     return np.array([np.nan if _validate.is_missing(c) else code.get(c, np.nan) for c in cells], dtype=np.float64)
@@ -149,7 +146,8 @@ def _read_columns(
     columns: dict[str, Any], wanted: dict[str, tuple[Any, ...] | None]
 ) -> tuple[Float, tuple[tuple[Any, ...] | None, ...]]:
     """Numbers where a column is numeric, codes where it is a category (levels () = to be found)."""
-    read, levels = [], []
+    read: list[Float] = []
+    levels: list[tuple[Any, ...] | None] = []
     for name, column in columns.items():
         known = wanted[name]
         if known is None and not _is_text(column):
@@ -169,10 +167,9 @@ def _read_columns(
 def _find_levels(name: str, cells: list[Any]) -> tuple[Any, ...]:
     seen = {c for c in cells if c is not None}
     numeric = [c for c in seen if _reads_as_number(c)]
-    if numeric and len(numeric) >= 0.5 * len(seen):
-        odd = next(c for c in cells if c is not None and not _reads_as_number(c)) if len(numeric) < len(seen) else None
-        if odd is not None:
-            raise InputError(f"column {name!r} has {odd!r} in row {cells.index(odd)}; a number or a missing cell is expected")
+    if len(seen) / 2 <= len(numeric) < len(seen):  # a numeric column with a few texts in it
+        row, odd = next((i, c) for i, c in enumerate(cells) if c is not None and not _reads_as_number(c))
+        raise InputError(f"column {name!r} has {odd!r} in row {row}; a number or a missing cell is expected")
     if len(seen) > MOST_LEVELS:
         raise InputError(
             f"column {name!r} has {len(seen)} distinct texts; at most {MOST_LEVELS} categories are expected: "
@@ -197,5 +194,5 @@ def _is_text(column: Any) -> bool:
 def _finite(values: Float, names: tuple[str, ...], name: str) -> Float:
     if np.isinf(values).any():
         row, j = np.argwhere(np.isinf(values))[0]
-        raise InputError(f"{name} has an infinite value in row {row}, column {names[j]!r}; use an empty cell for missing")
+        raise InputError(f"{name} has an infinite value in row {row}, column {names[j]!r}; leave missing cells empty")
     return values
