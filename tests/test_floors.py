@@ -15,7 +15,7 @@ FLOORS = [
     {"_validate"},
     {"kernels"},
     {"table", "qubo", "privacy"},
-    {"density", "features"},
+    {"density", "features", "files"},
     {"learners", "acquisition"},
     {"query"},
     {"loop", "line", "simulate"},
