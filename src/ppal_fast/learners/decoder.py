@@ -1,0 +1,146 @@
+"""From one noisy sum to class scores: the estimate that knows how the sum was made and how noisy it is.
+
+The sum is V = sum_i h(y_i) (x) r_i phi_i + noise, with h(y) the class y in the K-1 coordinates of the centred
+simplex. Under the working model E[h(y) | phi] = W phi it has mean W M', M = sum_i r_i phi_i phi_i', and covariance
+N = s2 sum_i q_i phi_i phi_i' + noise^2 I per class coordinate, s2 = (1 - 1/K)/K. With a prior W_kd ~ N(0, T_d) the
+posterior mean is
+
+    W' = T M' (M T M' + N)^-1 V',
+
+the scale of T being the one with the most evidence. Everything here is post-processing of V and of public rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+from scipy.optimize import brentq
+from scipy.special import expit, softmax
+
+Float = NDArray[np.float64]
+
+ENERGIES = (0.02, 0.1, 0.3, 1.0, 3.0)  # prior share of the label variance that phi explains, in units of s2
+CONSTANT_ENERGY = 0.1  # the same for the constant coordinate: how unequal the classes may be
+LOGIT_SCALE = 4.0  # d logit / d probability at 1/2
+MOST_LOGIT_DIMENSIONS = 20
+TEMPERATURES = (0.5, 60.0)
+NUGGET = 1e-6
+
+
+@dataclass(frozen=True)
+class Design:
+    """The rows behind the sum: phi (m, D); pull r (m,): how much of a row enters the sum; spread q (m,) its variance.
+
+    Known rows entering as r_i phi_i: q = r^2. Reference rows in place of n unknown ones: r = q = n / m.
+    """
+
+    phi: Float
+    pull: Float
+    spread: Float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Class scores: weights (K, D) with probabilities softmax(weights phi)."""
+
+    weights: Float
+
+    def probabilities(self, phi: Float) -> Float:
+        return softmax(phi @ self.weights.T, axis=1)
+
+
+def simplex_basis(n_classes: int) -> Float:
+    """(K, K-1): row y is e_y - 1/K in an orthonormal basis; every row has norm sqrt(1 - 1/K)."""
+    basis = np.zeros((n_classes, n_classes - 1))
+    for k in range(1, n_classes):
+        basis[:k, k - 1] = -1
+        basis[k, k - 1] = k
+        basis[:, k - 1] /= np.sqrt(k * (k + 1))
+    return basis
+
+
+def decode(V: Float, design: Design, noise: float, block_energy: Float) -> Scores:
+    """V (K-1, D) with noise of standard deviation ``noise`` in every coordinate.
+
+    block_energy (D,): mean square over the pool of the coordinate's whole block (the constant; all others), which
+    turns a share of explained variance into a prior variance.
+    """
+    n_classes = len(V) + 1
+    basis = simplex_basis(n_classes)
+    s2 = (1 - 1 / n_classes) / n_classes
+    phi = design.phi
+    M = (phi.T * design.pull) @ phi
+    N = s2 * ((phi.T * design.spread) @ phi) + (noise**2 + NUGGET) * np.eye(len(M))
+    best = None
+    for energy in ENERGIES:
+        prior = s2 * _energies(energy, len(M)) / block_energy
+        factor = cho_factor((M * prior) @ M.T + N, lower=True, check_finite=False)
+        half = cho_solve(factor, V.T, check_finite=False)
+        evidence = -0.5 * ((n_classes - 1) * 2 * np.log(np.diag(factor[0])).sum() + float((V.T * half).sum()))
+        if best is None or evidence > best[0]:
+            best = (evidence, energy, prior, factor, half)
+    assert best is not None
+    _, energy, prior, factor, half = best
+    W = (prior[:, None] * (M.T @ half)).T
+    if n_classes == 2 and len(M) <= MOST_LOGIT_DIMENSIONS:
+        logit_prior = LOGIT_SCALE**2 * _energies(energy, len(M)) / block_energy
+        # for two classes h = +-1/sqrt 2: in units of the sign s = +-1, E[s | phi] = sqrt 2 W phi and logit ~ 2 E[s]
+        w = _solve_moments(np.sqrt(2) * V[0], design, np.sqrt(2) * noise, logit_prior, 2 * np.sqrt(2) * W[0])
+        return Scores(np.stack([-w / 2, w / 2]))
+    # the part of <W, V> that is the sum's own noise seen again
+    echo = (n_classes - 1) * float((cho_solve(factor, N.T, check_finite=False) * (M * prior).T).sum())
+    return Scores(_temperature(basis @ W, design, float((W * V).sum()) - echo) * (basis @ W))
+
+
+def _energies(energy: float, dimensions: int) -> Float:
+    return np.r_[CONSTANT_ENERGY, np.full(dimensions - 1, energy)]
+
+
+def _solve_moments(u: Float, design: Design, noise: float, prior: Float, w: Float, n_steps: int = 12) -> Float:
+    """Two classes: the w of most posterior weight under  u = sum_i r_i phi_i (2 sigmoid(w'phi_i) - 1) + noise.
+
+    Damped Gauss-Newton with prior w ~ N(0, prior), noise covariance sum_i q_i phi_i phi_i' + noise^2 I.
+    """
+    phi = design.phi
+    pulled = (phi * design.pull[:, None]).T
+    covariance = (phi.T * design.spread) @ phi + (noise**2 + NUGGET) * np.eye(phi.shape[1])
+    precision = np.linalg.inv(covariance)
+
+    def loss(w: Float) -> tuple[float, Float]:
+        residual = u - pulled @ (2 * expit(phi @ w) - 1)
+        return 0.5 * float(residual @ precision @ residual + (w * w / prior).sum()), residual
+
+    value, residual = loss(w)
+    for _ in range(n_steps):
+        p = expit(phi @ w)
+        jacobian = pulled @ (phi * (2 * p * (1 - p))[:, None])
+        curvature = jacobian.T @ precision @ jacobian + np.diag(1 / prior)
+        step = np.linalg.solve(curvature, jacobian.T @ (precision @ residual) - w / prior)
+        size = 1.0
+        while size > 1e-3:
+            new_value, new_residual = loss(w + size * step)
+            if new_value < value:
+                break
+            size /= 2
+        else:
+            return w
+        gained, w, value, residual = value - new_value, w + size * step, new_value, new_residual
+        if gained < 1e-6:
+            break
+    return w
+
+
+def _temperature(weights: Float, design: Design, target: float) -> float:
+    """The t with  sum_i r_i <softmax(t F_i), F_i> = target: the likelihood equation of one slope along the scores F."""
+    F = design.phi @ weights.T
+
+    def excess(t: float) -> float:
+        return float(design.pull @ (softmax(t * F, axis=1) * F).sum(axis=1)) - target
+
+    low, high = TEMPERATURES
+    if excess(low) >= 0:
+        return low
+    return high if excess(high) <= 0 else float(brentq(excess, low, high, rtol=1e-4))

@@ -1,0 +1,201 @@
+"""The map phi where the pool is private too (unit record or owner): learned from noisy moments alone.
+
+Up to three sums over the pool, each through the ledger: how much is observed; counts, sums and squares of every
+column; then second moments, either of the standardised columns (their principal factors) or of the products of
+often-observed columns. Ranges, categories and the roster's size are public; nothing else of the rows is looked at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..table import Schema, Table
+from ._base import Labelled
+from .cells import Category, Cells, category_levels
+from .factor_analysis import FactorAnalysis
+from .representation import (
+    Columns,
+    FactorScores,
+    Products,
+    Representation,
+    Whitening,
+    often_products,
+    whiten,
+)
+
+Float = NDArray[np.float64]
+
+COVERAGE_SHARE = 0.002  # shares of mu^2: of the release that tells how much is observed,
+COLUMN_SHARE = 0.05  # of the columns' moments,
+FACTOR_SHARE = 0.45  # of the second moments behind factors,
+PRODUCT_SHARE = 0.06  # of the second moments of products; the labelled sum has the rest
+PUBLIC_LIMIT = 4.0  # values reach from -4 to 4 once the public ranges are applied
+MOST_COLUMNS = 80  # for second moments; beyond, their noise drowns any factor
+MOST_FACTORS = 8
+N_SYNTHETIC = 5000
+PRODUCT_RADIUS = 1.6
+
+
+@dataclass(frozen=True)
+class _Purse:
+    """The sums of one fit over the pool, and what is left of mu^2 for the labels."""
+
+    labelled: Labelled
+    owners: Any
+    left: list[float]
+    names: list[str]
+
+    def sum(self, rows: Float, clip: float, share: float, name: str) -> tuple[Float, float]:
+        """The released sum and the standard deviation of its noise."""
+        ledger, mu2 = self.labelled.ledger, share * self.labelled.mu**2
+        assert ledger is not None
+        sigma = 1 / np.sqrt(mu2)
+        self.left[0] -= mu2
+        self.names.append(name)
+        total = ledger.release_sum(
+            rows, clip=clip, sigma=sigma, owners=self.owners, name=f"{self.labelled.name}/{name}"
+        )
+        return total, sigma * clip * (1 if ledger.relation == "zero-out" else 2)
+
+
+def release_representation(
+    labelled: Labelled, kind: str, pool_owners: Any, rng: np.random.Generator
+) -> tuple[Representation, float, int]:
+    """The map, the mu left for the labelled sum, and how many releases were made."""
+    if kind == "mixture":
+        raise InputError("representation was 'mixture', which needs a public pool; choose 'auto' or 'factors'")
+    pool = labelled.pool
+    purse = _Purse(labelled, pool_owners, [labelled.mu**2], [])
+    if not isinstance(pool, Table):
+        representation = _columns(labelled.table.schema)
+    else:
+        cells = _release_cells(pool, purse)
+        products = often_products(cells) if kind in ("auto", "products") else None
+        if products is not None:
+            representation = _release_products(pool, cells, products, purse)
+        elif kind != "columns" and len(cells.numeric) <= MOST_COLUMNS and len(cells.numeric) > 1:
+            representation = _release_factors(pool, cells, purse, rng)
+        else:
+            representation = _columns(pool.schema)
+    return representation, float(np.sqrt(purse.left[0])), len(purse.names)
+
+
+def _public_cells(schema: Schema) -> Cells:
+    """Cells on the public ranges, with equal frequencies: nothing known of the rows."""
+    levels = category_levels(schema)
+    categories = tuple(
+        Category(j, known, np.full(len(known), 1 / len(known))) for j, known in levels.items() if len(known) > 1
+    )
+    numeric = np.array([j for j in range(len(schema.names)) if j not in levels], dtype=np.intp)
+    mean, scale = np.zeros(len(numeric)), np.ones(len(numeric))
+    if schema.bounds is not None:
+        low, high = schema.bounds[numeric].T
+        mean, scale = (low + high) / 2, (high - low) / (2 * PUBLIC_LIMIT)
+    return Cells(numeric, mean, scale, categories, np.ones(len(schema.names)))
+
+
+def _columns(schema: Schema) -> Representation:
+    cells = _public_cells(schema)
+    reference = np.sqrt(cells.width) * np.eye(cells.width)  # second moments of independent standard columns
+    whitening = whiten(reference, 0.3, 1.0)
+    return Representation("columns", schema, cells, Columns(), whitening, whitening(reference), released=True)
+
+
+def _release_cells(pool: Table, purse: _Purse) -> Cells:
+    """Coverage, means, scales and frequencies of the columns."""
+    public = _public_cells(pool.schema)
+    n = len(pool)
+    Z = public(pool.values)
+    observed = ~np.isnan(Z)
+    d = Z.shape[1]
+    filled, _ = purse.sum(observed.mean(axis=1, keepdims=True), 1.0, COVERAGE_SHARE, "coverage")
+    density = float(np.clip(filled[0] / n, 1 / d, 1))
+    p = len(public.numeric)
+    # an observed cell adds 1 + z^2/4 + z^4/16 to the squared norm: 1.44 for a standard column, up to 21 at the limit
+    O, z = observed.astype(np.float64), np.nan_to_num(Z[:, :p])
+    indicators = [np.nan_to_num(c.indicators(pool.values)) for c in public.categories]
+    rows = np.column_stack([O[:, :p], z / 2, z * z / 4, *indicators])
+    total, _ = purse.sum(rows, float(np.sqrt(2.2 * max(density * d, 1))), COLUMN_SHARE, "columns")
+    counts = np.maximum(total[:p], 50)
+    mean = 2 * total[p:2 * p] / counts
+    scale = np.sqrt(np.clip(4 * total[2 * p:3 * p] / counts - mean**2, 0.1, PUBLIC_LIMIT**2))
+    coverage = np.zeros(len(pool.schema.names))
+    coverage[public.numeric] = total[:p] / n
+    categories, start = [], 3 * p
+    for category in public.categories:
+        seen = np.maximum(total[start:start + len(category.levels)], 1)
+        start += len(category.levels)
+        coverage[category.column] = seen.sum() / n
+        frequency = np.clip(seen / seen.sum(), 0.005, 0.995)
+        categories.append(Category(category.column, category.levels, frequency))
+    return Cells(
+        public.numeric, public.mean + mean * public.scale, scale * public.scale, tuple(categories),
+        np.clip(coverage, 0.005, 1),
+    )
+
+
+def _release_products(
+    pool: Table, cells: Cells, products: tuple[NDArray[np.intp], tuple[int, ...]], purse: _Purse
+) -> Representation:
+    """Second moments of phi itself: |phi phi'| <= 1, each pair once with weight sqrt 2."""
+    encoder = Products(cells, *products, None)
+    width = encoder(np.zeros((1, cells.width))).shape[1]
+    whitening = Whitening(np.zeros(width), np.eye(width), PRODUCT_RADIUS)
+    phi = whitening(encoder(cells(pool.values)))
+    upper = np.triu_indices(phi.shape[1])
+    weight = np.where(upper[0] == upper[1], 1, np.sqrt(2))
+    total, _ = purse.sum(phi[:, upper[0]] * phi[:, upper[1]] * weight, 1.0, PRODUCT_SHARE, "products")
+    second = np.zeros((phi.shape[1],) * 2)
+    second[upper] = total / weight / len(pool)
+    second = second + np.triu(second, 1).T
+    values, vectors = np.linalg.eigh(second)
+    reference = np.sqrt(len(second) * np.maximum(values, 1e-4))[:, None] * vectors.T
+    return Representation("products", pool.schema, cells, encoder, whitening, reference, released=True)
+
+
+def _release_factors(pool: Table, cells: Cells, purse: _Purse, rng: np.random.Generator) -> Representation:
+    """Principal factors of the noisy covariance; eigenvalues below the edge of its noise are dropped."""
+    numeric = Cells(cells.numeric, cells.mean, cells.scale, (), cells.coverage)
+    coverage = cells.coverage[numeric.numeric]
+    p, n = len(coverage), len(pool)
+    Z = np.clip(np.nan_to_num(numeric(pool.values)), -3, 3)
+    radius = float(np.sqrt(max(coverage.sum(), 1.0)))
+    Z *= np.minimum(1, radius / np.maximum(np.sqrt((Z * Z).sum(axis=1, keepdims=True)), 1e-12))
+    upper = np.triu_indices(p, 1)
+    # sum over pairs j < k of (z_j z_k)^2 <= |z|^4 / 2
+    total, noise = purse.sum(
+        Z[:, upper[0]] * Z[:, upper[1]], radius**2 / np.sqrt(2), FACTOR_SHARE, "second-moments"
+    )
+    pairs = n * coverage[upper[0]] * coverage[upper[1]]
+    covariance = np.zeros((p, p))
+    covariance[upper] = total / pairs
+    covariance = covariance + covariance.T
+    spread = (noise / pairs) ** 2 + 1 / pairs  # of an entry: the release's noise and the sample's own
+    edge = 2 * np.sqrt(p) * float(np.sqrt(spread.mean()))
+    model = _principal_factors(covariance, edge)
+    latent = rng.standard_normal((N_SYNTHETIC, model.n_factors))
+    synthetic = latent @ model.loadings.T + rng.standard_normal((N_SYNTHETIC, p)) * np.sqrt(model.noise)
+    synthetic[rng.random(synthetic.shape) > coverage] = np.nan
+    psi = model.scores(synthetic)
+    whitening = whiten(psi, 0.0, 1.0)
+    encoder = FactorScores(model)
+    return Representation("factors", pool.schema, numeric, encoder, whitening, whitening(psi), released=True)
+
+
+def _principal_factors(covariance: Float, edge: float) -> FactorAnalysis:
+    """Iterated principal axes of a covariance whose diagonal is unknown, with noise of spectral edge ``edge``."""
+    communality = np.zeros(len(covariance))
+    for _ in range(15):
+        values, vectors = np.linalg.eigh(covariance + np.diag(communality))
+        q = int(np.clip((values > 1.05 * edge).sum(), 1, min(MOST_FACTORS, len(values) - 1)))
+        top = values[-q:]
+        # noise lifts an eigenvalue l to l + edge^2 / (4 l)
+        shrunk = np.maximum(top - edge**2 / 4 / np.maximum(top, 1e-6), 0.05 * np.abs(top))
+        loadings = vectors[:, -q:] * np.sqrt(shrunk)
+        communality = np.minimum((loadings * loadings).sum(axis=1), 0.9)
+    return FactorAnalysis(loadings, np.clip(1 - (loadings * loadings).sum(axis=1), 0.1, 1.0))

@@ -1,0 +1,226 @@
+"""The label-free map phi of rows into a few dimensions, |phi| <= 1, learned from the pool of unlabelled rows.
+
+    cells -> psi (products, factors, mixtures or columns) -> soft whitening -> clip -> append a constant -> |phi| <= 1
+
+The map sees no label, so under unit label it is free; it depends on the pool alone, so one map serves every
+round. Which psi: with categories among a few often-observed columns their products; else the family with the
+better density of cells that were hidden from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _validate
+from ..errors import InputError
+from ..table import Schema, Table
+from .cells import Cells, learn_cells
+from .factor_analysis import FactorAnalysis, fit_factors
+from .gaussian_mixture import GaussianMixture, fit_mixture
+
+Float = NDArray[np.float64]
+
+KINDS = ("auto", "products", "factors", "mixture", "columns")
+CONSTANT = 0.4  # the constant coordinate beside a part of norm at most 1
+OFTEN, MOST_OFTEN = 0.5, 12  # coverage of an often-observed column; how many there may be
+FACTORS, COMPONENTS = (1, 2, 4, 8), (2, 6, 12, 24)
+HIDDEN, FITTED = 0.15, 0.6  # shares of the cells hidden and of the rows fitted in the choice of family
+ROWS_FOR_CHOICE = 4000
+FEWEST_ROWS = 30  # a smaller pool is mapped by its columns
+WIDEST_COLUMNS = 64  # coordinates kept of "columns"
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """psi -> A = (psi - mean) projection, |A| clipped at radius, / radius; with the constant in front, |phi| <= 1."""
+
+    mean: Float
+    projection: Float
+    radius: float
+
+    def __call__(self, psi: Float) -> Float:
+        A = (psi - self.mean) @ self.projection
+        norm = np.sqrt((A * A).sum(axis=1, keepdims=True))
+        A *= np.minimum(1, self.radius / np.maximum(norm, 1e-12)) / self.radius
+        return np.column_stack([np.full(len(A), CONSTANT), A]) / np.sqrt(1 + CONSTANT**2)
+
+
+@dataclass(frozen=True)
+class Representation:
+    """A learned map. Made by ``learn_representation`` (or from released moments by ``private_map``).
+
+    kind        "products", "factors", "mixture" or "columns"
+    reference   (m, D) rows of phi that stand for the pool: its own, or synthetic ones of a released model
+    released    True if it was made from released numbers only
+    """
+
+    kind: str
+    schema: Schema
+    cells: Cells
+    encoder: Callable[[Float], Float]
+    whitening: Whitening
+    reference: Float
+    released: bool = False
+
+    @property
+    def n_dimensions(self) -> int:
+        return self.reference.shape[1]
+
+    def transform(self, X: Any) -> Float:
+        """Rows X (n, d) -> phi (n, D), |phi| <= 1; column 0 is the constant."""
+        return self.whitening(self.encoder(self.cells(Table.of(X, schema=self.schema).values)))
+
+
+@dataclass(frozen=True)
+class FactorScores:
+    model: FactorAnalysis
+
+    def __call__(self, Z: Float) -> Float:
+        return self.model.scores(Z)
+
+
+@dataclass(frozen=True)
+class Responsibilities:
+    """Component shares of several mixtures side by side."""
+
+    models: tuple[GaussianMixture, ...]
+
+    def __call__(self, Z: Float) -> Float:
+        return np.column_stack([m.responsibilities(Z) for m in self.models])
+
+
+@dataclass(frozen=True)
+class Columns:
+    def __call__(self, Z: Float) -> Float:
+        return np.nan_to_num(Z)
+
+
+@dataclass(frozen=True)
+class Products:
+    """Often-observed categories (x) (1, often-observed numbers); gaps filled by factor analysis, or by zero."""
+
+    cells: Cells
+    numeric: NDArray[np.intp]  # positions among the standardised columns
+    categories: tuple[int, ...]  # positions in cells.categories
+    model: FactorAnalysis | None
+
+    def __call__(self, Z: Float) -> Float:
+        filled = np.nan_to_num(Z) if self.model is None else self.model.fill(Z)
+        numbers = np.clip(filled[:, self.numeric], -3, 3)
+        factors = np.column_stack([np.ones(len(Z)), numbers])
+        start = len(self.cells.numeric)
+        blocks = []
+        for k, category in enumerate(self.cells.categories):
+            stop = start + len(category.levels)
+            if k in self.categories:
+                shares = np.clip(filled[:, start:stop] / category.scale + category.frequency, 0, 1)
+                if self.model is None:
+                    shares[np.isnan(Z[:, start])] = 0
+                else:
+                    shares /= np.maximum(shares.sum(axis=1, keepdims=True), 1e-6)
+                blocks.append((shares[:, :, None] * factors[:, None, :]).reshape(len(Z), -1))
+            start = stop
+        return np.column_stack(blocks)
+
+
+def learn_representation(
+    X_pool: Any,
+    kind: str = "auto",
+    *,
+    categorical_features: Sequence[int | str] | None = None,
+    random_state: Any = None,
+) -> Representation:
+    """Learn the map from a pool of public rows (n, d), NaN = missing. About a second for 10,000 x 50.
+
+    kind    "auto" chooses as the module says; "products" needs an often-observed category.
+    categorical_features=None also takes undeclared columns of 3 to 12 distinct whole numbers for categories.
+    """
+    _validate.one_of(KINDS, representation=kind)
+    table = Table.of(X_pool, categorical=categorical_features, name="X_pool")
+    rng = _validate.random_generator(random_state)
+    cells = learn_cells(table, detect=categorical_features is None)
+    Z = cells(table.values)
+    encoder: Callable[[Float], Float]
+    products = often_products(cells) if kind in ("auto", "products") else None
+    if kind == "products" and products is None:
+        raise InputError(
+            "representation was 'products', but no category is among 1 to 12 columns observed in more than half of the "
+            "rows; choose 'auto', or declare the category in categorical_features"
+        )
+    if kind == "columns" or (kind == "auto" and len(Z) < FEWEST_ROWS) or not Z.shape[1]:
+        kind, encoder = "columns", Columns()
+    elif products is not None:
+        numeric, categories = products
+        model = fit_factors(Z, min(8, max(1, Z.shape[1] - 1)), n_steps=25)
+        kind, encoder = "products", Products(cells, numeric, categories, model)
+    else:
+        kind, encoder = _latent(Z, kind, rng)
+    psi = encoder(Z)
+    whitening = whiten(psi, *_softness(kind, encoder))
+    return Representation(kind, table.schema, cells, encoder, whitening, whitening(psi))
+
+
+def often_products(cells: Cells) -> tuple[NDArray[np.intp], tuple[int, ...]] | None:
+    """Often-observed numbers and categories, if there are few enough and a category is among them."""
+    often = cells.coverage > OFTEN
+    numeric = np.flatnonzero(often[cells.numeric])
+    categories = tuple(k for k, c in enumerate(cells.categories) if often[c.column])
+    if not categories or len(numeric) + len(categories) > MOST_OFTEN:
+        return None
+    return numeric, categories
+
+
+def whiten(psi: Float, softness: float, reach: float) -> Whitening:
+    """Eigenvectors of the covariance over sqrt(l_j + softness l_1); clipped at ``reach`` times the rms norm."""
+    mean = psi.mean(axis=0)
+    A = psi - mean
+    if A.shape[1] <= len(A):
+        values, vectors = np.linalg.eigh(A.T @ A / len(A))
+    else:
+        singular, right = np.linalg.svd(A, full_matrices=False)[1:]
+        values, vectors = singular[::-1] ** 2 / len(A), right[::-1].T
+    values, vectors = values[::-1][:WIDEST_COLUMNS], vectors[:, ::-1][:, :WIDEST_COLUMNS]
+    kept = values > 1e-6 * max(values[0], 1e-12) if len(values) else np.zeros(0, dtype=bool)
+    projection = vectors[:, kept] / np.sqrt(values[kept] + softness * values[0]) if kept.any() else vectors[:, :0]
+    A = A @ projection
+    return Whitening(mean, projection, reach * float(np.sqrt((A * A).sum(axis=1).mean())) or 1.0)
+
+
+def _softness(kind: str, encoder: Callable[[Float], Float]) -> tuple[float, float]:
+    """Softness and reach of the whitening, chosen on seeds that no figure of the documentation uses."""
+    if kind == "products":
+        return 1.0, 0.7
+    many = isinstance(encoder, Responsibilities) and len(encoder.models) > 1
+    return (0.3, 1.0) if many or kind == "columns" else (0.0, 1.0)
+
+
+def _latent(Z: Float, kind: str, rng: np.random.Generator) -> tuple[str, Callable[[Float], Float]]:
+    """Factors or mixtures, by the held-out density of hidden cells given the others; then refined on all rows."""
+    chosen = rng.permutation(len(Z))[:ROWS_FOR_CHOICE]
+    n_fitted = int(FITTED * len(chosen))
+    hidden = np.where(rng.random((len(chosen), Z.shape[1])) < HIDDEN, np.nan, Z[chosen])
+    fitted, held, held_all = hidden[:n_fitted], hidden[n_fitted:], Z[chosen[n_fitted:]]
+
+    def gain(model: FactorAnalysis | GaussianMixture) -> float:
+        return float((model.log_likelihood(held_all) - model.log_likelihood(held)).mean())
+
+    factors = [fit_factors(fitted, q, n_steps=12) for q in FACTORS if q < Z.shape[1] and kind != "mixture"]
+    mixtures = [
+        fit_mixture(fitted, k, rng, n_steps=25, n_starts=3 if k == 2 else 1)
+        for k in COMPONENTS if 5 * k <= n_fitted and kind != "factors"
+    ]
+    by_factors = max(factors, key=gain, default=None)
+    by_mixture = max(mixtures, key=gain, default=None)
+    if by_mixture is None or (by_factors is not None and gain(by_factors) >= gain(by_mixture)):
+        if by_factors is None:
+            return "columns", Columns()
+        return "factors", FactorScores(fit_factors(Z, by_factors.n_factors, n_steps=10, start=by_factors))
+    if len(by_mixture.weights) == 2:
+        mixtures = [by_mixture]
+    refined = (fit_mixture(Z, len(m.weights), rng, n_steps=10, start=m) for m in mixtures)
+    return "mixture", Responsibilities(tuple(refined))
