@@ -1,0 +1,116 @@
+"""The local-field engine under every QUBO heuristic: h = J s + b, kept up to date as spins flip.
+
+A model is (couplings, indptr, indices): ``couplings`` holds C = 2 J, either dense (n, n) with an empty ``indptr`` and
+``indices``, or the (nnz,) weights of a symmetric CSR matrix. The energy is E = b's + s'Js/2 with s in {-1, +1}^n;
+flipping spin i changes it by -2 s_i h_i. The branches on ``couplings.ndim`` are decided when Numba compiles.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._jit import jit
+
+Array = NDArray[Any]
+
+# infinities are never made here (masked values are +-HUGE), so they need not be assumed away
+FAST = {"nnan", "nsz", "arcp", "contract", "afn", "reassoc"}
+HUGE = np.float32(3e38)
+
+
+@jit()
+def uniform(state: Array) -> Any:
+    """Next float32 in [0, 1); state (1,) uint64. SplitMix64 (Steele, Lea, Flood 2014): any seed is good."""
+    state[0] += np.uint64(0x9E3779B97F4A7C15)
+    z = state[0]
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    z = z ^ (z >> np.uint64(31))
+    return np.float32(z >> np.uint64(40)) * np.float32(1.0 / 16777216.0)
+
+
+@jit()
+def below(state: Array, n: int) -> int:
+    """Next whole number in 0 .. n - 1 (n < 2^24)."""
+    return min(int(uniform(state) * np.float32(n)), n - 1)
+
+
+@jit(fastmath=FAST)
+def add_row(couplings: Array, indptr: Array, indices: Array, h: Array, i: int, up: bool) -> None:
+    """h += C_i if spin i went up, h -= C_i if it went down. Cost: one row."""
+    if couplings.ndim == 2:
+        row = couplings[i]
+        if up:
+            for j in range(h.shape[0]):
+                h[j] += row[j]
+        else:
+            for j in range(h.shape[0]):
+                h[j] -= row[j]
+    elif up:
+        for p in range(indptr[i], indptr[i + 1]):
+            h[indices[p]] += couplings[p]
+    else:
+        for p in range(indptr[i], indptr[i + 1]):
+            h[indices[p]] -= couplings[p]
+
+
+@jit(fastmath=FAST)
+def add_rows(couplings: Array, indptr: Array, indices: Array, h: Array, flipped: Array, s: Array) -> None:
+    """h += sum over the flipped spins i of s_i C_i (s already new). Dense rows go four at a time: h is read once."""
+    n = h.shape[0]
+    m = flipped.shape[0]
+    done = 0
+    if couplings.ndim == 2:
+        while m - done >= 4:
+            a, b, c, d = flipped[done], flipped[done + 1], flipped[done + 2], flipped[done + 3]
+            row_a, row_b, row_c, row_d = couplings[a], couplings[b], couplings[c], couplings[d]
+            sa, sb, sc, sd = h.dtype.type(s[a]), h.dtype.type(s[b]), h.dtype.type(s[c]), h.dtype.type(s[d])
+            for j in range(n):
+                h[j] += sa * row_a[j] + sb * row_b[j] + sc * row_c[j] + sd * row_d[j]
+            done += 4
+    for q in range(done, m):
+        add_row(couplings, indptr, indices, h, flipped[q], s[flipped[q]] > 0)
+
+
+@jit(fastmath=FAST)
+def start(
+    couplings: Array, indptr: Array, indices: Array, h_up: Array, b: Array, s: Array, h: Array
+) -> float:
+    """h = J s + b from the fields ``h_up`` of s = (1, ..., 1); returns E = s'(h + b) / 2, exact for integers.
+
+    Cost: one row for each spin that is down.
+    """
+    n = s.shape[0]
+    for j in range(n):
+        h[j] = h_up[j]
+    for i in range(n):
+        if s[i] < 0:
+            add_row(couplings, indptr, indices, h, i, False)
+    twice = 0.0
+    for j in range(n):
+        twice += float(s[j]) * (float(h[j]) + float(b[j]))
+    return 0.5 * twice
+
+
+@jit(fastmath=FAST)
+def descend(couplings: Array, indptr: Array, indices: Array, s: Array, h: Array) -> float:
+    """Flip improving spins in turn until none is left; returns the change of the energy (<= 0).
+
+    Bounded at 1000 sweeps, which only rounding (never exact integers) could reach.
+    """
+    change = 0.0
+    for _ in range(1000):
+        improved = False
+        for i in range(s.shape[0]):
+            gain = float(s[i]) * float(h[i])
+            if gain > 0:
+                change -= 2.0 * gain
+                s[i] = -s[i]
+                add_row(couplings, indptr, indices, h, i, s[i] > 0)
+                improved = True
+        if not improved:
+            break
+    return change

@@ -1,0 +1,143 @@
+"""Annealing and one-flip tabu search over the local-field engine of fields.py.
+
+Both run in slices: everything that they know lives in their arguments, so a caller may stop between two calls, look at
+the clock and go on, and the result is the same however the work was sliced. ``energy`` is [now, best seen].
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._jit import jit
+from .fields import FAST, HUGE, add_row, below, uniform
+
+Array = NDArray[Any]
+
+# Metropolis accepts a rise of dE when dE <= T e with e ~ Exp(1). The e are read from a table of quantiles in random
+# order, entered at a random place for every block of spins: no logarithm and no random number per spin.
+_QUANTILES = -np.log((np.arange(2048) + 0.5) / 2048)
+EXPONENTIALS = np.random.default_rng(0).permutation(_QUANTILES).astype(np.float32)
+BLOCK = 64
+
+
+@jit(fastmath=FAST)
+def anneal(
+    couplings: Array, indptr: Array, indices: Array, s: Array, h: Array, energy: Array, best: Array,
+    rng: Array, exponentials: Array, temperatures: Array, target: float,
+) -> int:
+    """One Metropolis sweep at each temperature; returns the number of sweeps made, fewer once ``target`` is met.
+
+    Blocks of 64 spins are tested at once and only the candidates are looked at singly.
+    Cost of a sweep: n tests and one row per flip. Source: Kirkpatrick, Gelatt, Vecchi 1983; Isakov et al. 2015.
+    """
+    n = s.shape[0]
+    flags = np.zeros(BLOCK, np.uint8)
+    words = flags.view(np.uint64)
+    places = exponentials.shape[0] - BLOCK
+    for sweep in range(temperatures.shape[0]):
+        half = np.float32(-0.5) * temperatures[sweep]
+        for first in range(0, n, BLOCK):
+            size = min(BLOCK, n - first)
+            at = below(rng, places)
+            for q in range(size):
+                gain = np.float32(s[first + q]) * np.float32(h[first + q])
+                flags[q] = np.uint8(gain >= half * exponentials[at + q])
+            for q in range(size, BLOCK):
+                flags[q] = 0
+            for w in range(BLOCK // 8):
+                if words[w] != 0:
+                    for q in range(8 * w, 8 * w + 8):
+                        i = first + q
+                        if flags[q] and np.float32(s[i]) * np.float32(h[i]) >= half * exponentials[at + q]:
+                            energy[0] -= 2.0 * float(s[i]) * float(h[i])
+                            s[i] = -s[i]
+                            add_row(couplings, indptr, indices, h, i, s[i] > 0)
+        if energy[0] < energy[1]:
+            energy[1] = energy[0]
+            best[:] = s
+            if energy[0] <= target:
+                return sweep + 1
+    return temperatures.shape[0]
+
+
+@jit(fastmath=FAST)
+def tabu_search(
+    couplings: Array, indptr: Array, indices: Array, s: Array, h: Array, energy: Array, best: Array,
+    rng: Array, until: Array, counters: Array, iterations: int, tenure: int, stall: int, target: float,
+) -> int:
+    """Flip the best spin that is not tabu, again and again; returns the number of flips made.
+
+    A flipped spin is tabu for ``tenure`` to ``tenure + 9`` flips (until (n,) int32) unless it leads below the best.
+    After ``stall`` flips without a new best the search jumps: it flips a random set of spins. counters (2,) int64 hold
+    [clock, last improvement]. Cost of a flip: one pass over n and one row.
+    Source: Glover, Lu, Hao 2010; Palubeckis 2006 (iterated tabu search).
+    """
+    n = s.shape[0]
+    n_blocks = (n + BLOCK - 1) // BLOCK
+    free_top = np.empty(n_blocks, np.float32)
+    any_top = np.empty(n_blocks, np.float32)
+    for done in range(iterations):
+        counters[0] += 1
+        now = np.int32(counters[0])
+        if counters[0] - counters[1] > stall:
+            _jump(couplings, indptr, indices, s, h, energy, rng, until, now)
+            counters[1] = counters[0]
+        top_free, top_any = -HUGE, -HUGE
+        for k in range(n_blocks):
+            free, either = -HUGE, -HUGE
+            for i in range(k * BLOCK, min(n, (k + 1) * BLOCK)):
+                gain = np.float32(s[i]) * np.float32(h[i])
+                either = max(either, gain)
+                free = max(free, gain if until[i] < now else -HUGE)
+            free_top[k] = free
+            any_top[k] = either
+            top_free = max(top_free, free)
+            top_any = max(top_any, either)
+        aspires = energy[0] - 2.0 * float(top_any) < energy[1] or top_free == -HUGE
+        chosen = _position(s, h, until, now, any_top if aspires else free_top, top_any if aspires else top_free,
+                           aspires, below(rng, n_blocks), below(rng, BLOCK))
+        energy[0] -= 2.0 * float(s[chosen]) * float(h[chosen])
+        s[chosen] = -s[chosen]
+        add_row(couplings, indptr, indices, h, chosen, s[chosen] > 0)
+        until[chosen] = now + np.int32(tenure + below(rng, 10))
+        if energy[0] < energy[1]:
+            energy[1] = energy[0]
+            best[:] = s
+            counters[1] = counters[0]
+            if energy[0] <= target:
+                return done + 1
+    return iterations
+
+
+@jit(fastmath=FAST)
+def _position(
+    s: Array, h: Array, until: Array, now: Any, tops: Array, top: Any, tabu_too: bool, block: int, place: int
+) -> int:
+    """The spin whose gain is ``top``; the search begins at a random block and place so that ties fall evenly."""
+    n = s.shape[0]
+    for k in range(tops.shape[0]):
+        b = (block + k) % tops.shape[0]
+        if tops[b] == top:
+            for q in range(BLOCK):
+                i = b * BLOCK + (place + q) % BLOCK
+                if i < n and np.float32(s[i]) * np.float32(h[i]) == top and (tabu_too or until[i] < now):
+                    return i
+    return 0
+
+
+@jit()
+def _jump(
+    couplings: Array, indptr: Array, indices: Array, s: Array, h: Array, energy: Array, rng: Array, until: Array,
+    now: Any,
+) -> None:
+    """Flip 2 + n/50 to 2 + n/5 random spins."""
+    n = s.shape[0]
+    for _ in range(2 + n // 50 + int(uniform(rng) * (n // 5 - n // 50))):
+        i = below(rng, n)
+        energy[0] -= 2.0 * float(s[i]) * float(h[i])
+        s[i] = -s[i]
+        add_row(couplings, indptr, indices, h, i, s[i] > 0)
+        until[i] = now + np.int32(below(rng, 10))

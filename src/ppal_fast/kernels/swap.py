@@ -1,0 +1,249 @@
+"""Fixed cardinality by swap moves: one variable leaves the chosen set, another enters. The sum never changes.
+
+A problem is W (n, n) float32 with zero diagonal and d (n,): f(x) = sum_i d_i x_i + sum_{i<j} W_ij x_i x_j, to minimise
+with sum(x) = k. The gradient g_i = d_i + sum_{j chosen} W_ij is kept up to date; swapping i out and j in changes f by
+g_j - g_i - W_ij.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._jit import jit
+from .fields import FAST, HUGE, below, uniform
+
+Array = NDArray[Any]
+
+
+@jit(fastmath=FAST)
+def gradient(W: Array, d: Array, members: Array, g: Array) -> float:
+    """g for the chosen set ``members`` (k,); returns f = sum over members of (d + g) / 2. Cost: k rows."""
+    for j in range(g.shape[0]):
+        g[j] = d[j]
+    for i in members:
+        row = W[i]
+        for j in range(g.shape[0]):
+            g[j] += row[j]
+    f = 0.0
+    for i in members:
+        f += 0.5 * (float(d[i]) + float(g[i]))
+    return f
+
+
+@jit(fastmath=FAST)
+def best_swap(W: Array, g: Array, members: Array, cost: Array, free: Array, highest: Array) -> tuple[Any, int, int]:
+    """(change, position in members, variable that enters) of the best swap; position -1 if every swap is barred.
+
+    ``cost`` (n,): g of the variables that may enter, HUGE elsewhere. ``free`` (k,): members that may leave.
+    Exact in at most k n operations: a member is passed over when even its highest W cannot make it the best
+    (``highest`` (n,) holds max_j W_ij). Only the winning row is searched for its column.
+    """
+    n = g.shape[0]
+    least = HUGE
+    for j in range(n):
+        least = min(least, cost[j])
+    change, position = HUGE, -1
+    for q in range(members.shape[0]):
+        i = members[q]
+        if free[q] and least - g[i] - highest[i] < change:
+            row = W[i]
+            low = HUGE
+            for j in range(n):
+                low = min(low, cost[j] - row[j])
+            if low - g[i] < change:
+                change, position = low - g[i], q
+    if position < 0 or least >= HUGE:
+        return HUGE, -1, -1
+    row = W[members[position]]
+    enters, low = -1, HUGE
+    for j in range(n):
+        value = cost[j] - row[j]
+        if value < low:
+            low, enters = value, j
+    return change, position, enters
+
+
+@jit(fastmath=FAST)
+def swap(W: Array, g: Array, members: Array, inside: Array, position: int, enters: int) -> None:
+    """Exchange and update the gradient: two rows."""
+    leaves = members[position]
+    row_in, row_out = W[enters], W[leaves]
+    for j in range(g.shape[0]):
+        g[j] += row_in[j] - row_out[j]
+    members[position] = enters
+    inside[leaves] = 0
+    inside[enters] = 1
+
+
+@jit(fastmath=FAST)
+def swap_search(
+    W: Array, d: Array, highest: Array, members: Array, best: Array, until: Array, rng: Array, moves: int, tabu: bool
+) -> tuple[float, int]:
+    """At most ``moves`` best swaps from ``members``, in place: a descent, or with ``tabu`` on through local minima.
+
+    Returns (lowest f, moves made); the lowest set goes to ``best`` (k,). until (n,) int32 is scratch.
+    Source: swap moves with recency, as in Glover, Kuo, Dhir 1998.
+    """
+    n, k = W.shape[0], members.shape[0]
+    g, cost = np.empty(n, np.float32), np.empty(n, np.float32)
+    inside, free = np.zeros(n, np.uint8), np.ones(k, np.uint8)
+    for i in members:
+        inside[i] = 1
+    f = gradient(W, d, members, g)
+    scale = np.float32(0)
+    for j in range(n):
+        until[j] = 0
+        scale = max(scale, abs(g[j]))
+    rounding = np.float32(4e-7) * scale  # of g in float32: below it a descent could turn in circles
+    best_f = f
+    best[:] = members
+    for move in range(1, moves + 1):
+        for j in range(n):
+            cost[j] = HUGE if inside[j] or until[j] >= move else g[j]
+        if tabu:
+            for q in range(k):
+                free[q] = until[members[q]] < move
+        change, position, enters = best_swap(W, g, members, cost, free, highest)
+        if position < 0 or (not tabu and change >= -rounding):
+            return best_f, move - 1
+        leaves = members[position]
+        swap(W, g, members, inside, position, enters)
+        f += float(change)
+        if tabu:
+            until[leaves] = move + 3 + below(rng, 1 + k // 4)
+            until[enters] = move + 1 + below(rng, 1 + k // 8)
+        if f < best_f - rounding:
+            best_f = f
+            best[:] = members
+    return best_f, moves
+
+
+@jit()
+def first_set(W: Array, d: Array, start: int, champion: Array, members: Array, order: Array, rng: Array) -> None:
+    """Where descent number ``start`` begins: greedy, then in turn the perturbed champion and a random set."""
+    if start == 0:
+        _greedy(W, d, members)
+    elif start % 2 == 1:
+        _perturb(champion, members, W.shape[0], rng)
+    else:
+        _random_set(order, members, rng)
+
+
+@jit()
+def swap_starts(
+    W: Array, d: Array, highest: Array, k: int, rng: Array, starts: int, champion: Array
+) -> float:
+    """Descents from ``starts`` sets; the best local minimum goes to ``champion`` (k,), its f is returned.
+
+    Cost: about k moves of at most k n each a start.
+    """
+    n = W.shape[0]
+    members, best, order = np.empty(k, np.int32), np.empty(k, np.int32), np.arange(n).astype(np.int32)
+    until = np.empty(n, np.int32)
+    lowest = 1e300
+    for start in range(starts):
+        first_set(W, d, start, champion, members, order, rng)
+        f, _ = swap_search(W, d, highest, members, best, until, rng, 10 * n, False)
+        if f < lowest:
+            lowest = f
+            champion[:] = best
+    return lowest
+
+
+@jit()
+def _greedy(W: Array, d: Array, members: Array) -> None:
+    n = W.shape[0]
+    g = d.copy()
+    for q in range(members.shape[0]):
+        chosen = 0
+        for j in range(n):
+            if g[j] < g[chosen]:
+                chosen = j
+        members[q] = chosen
+        for j in range(n):
+            g[j] += W[chosen, j]
+        for p in range(q + 1):
+            g[members[p]] = HUGE
+
+
+@jit()
+def _random_set(order: Array, members: Array, rng: Array) -> None:
+    """The first k of a partial Fisher-Yates shuffle."""
+    n = order.shape[0]
+    for q in range(members.shape[0]):
+        p = q + below(rng, n - q)
+        order[q], order[p] = order[p], order[q]
+        members[q] = order[q]
+
+
+@jit()
+def _perturb(champion: Array, members: Array, n: int, rng: Array) -> None:
+    """The champion with about a third of its members (two at least) exchanged at random."""
+    k = champion.shape[0]
+    inside = np.zeros(n, np.uint8)
+    members[:] = champion
+    for i in members:
+        inside[i] = 1
+    for _ in range(min(n - k, k, max(2, k // 3))):
+        q = below(rng, k)
+        enters = below(rng, n)
+        while inside[enters]:
+            enters = below(rng, n)
+        inside[members[q]] = 0
+        inside[enters] = 1
+        members[q] = enters
+
+
+@jit(fastmath=FAST)
+def swap_anneal(
+    W: Array, d: Array, members: Array, g: Array, inside: Array, energy: Array, best: Array, rng: Array,
+    temperatures: Array,
+) -> None:
+    """Metropolis over random swaps: n attempts at each temperature. energy [now, best] float64; best (k,)."""
+    n, k = W.shape[0], members.shape[0]
+    for t in temperatures:
+        for _ in range(n):
+            q = below(rng, k)
+            enters = below(rng, n)
+            if inside[enters]:
+                continue
+            leaves = members[q]
+            change = g[enters] - g[leaves] - W[leaves, enters]
+            if change <= 0 or uniform(rng) < np.exp(-change / t):
+                swap(W, g, members, inside, q, enters)
+                energy[0] += float(change)
+                if energy[0] < energy[1]:
+                    energy[1] = energy[0]
+                    best[:] = members
+
+
+@jit()
+def swap_batch(Q: Array, k: int, starts: int, seeds: Array, chosen: Array) -> None:
+    """Problems Q (b, n, n) float64 in turn: chosen (b, k) int32 takes the best set of each; seeds (b,) uint64."""
+    n = Q.shape[1]
+    W, d, highest = np.empty((n, n), np.float32), np.empty(n, np.float32), np.empty(n, np.float32)
+    rng = np.empty(1, np.uint64)
+    for p in range(Q.shape[0]):
+        couplings_of(Q[p], W, d, highest)
+        rng[0] = seeds[p]
+        swap_starts(W, d, highest, k, rng, starts, chosen[p])
+
+
+@jit()
+def couplings_of(Q: Array, W: Array, d: Array, highest: Array) -> None:
+    """W = Q + Q' with zero diagonal, d = diag Q, highest_i = max_j W_ij, divided by the largest magnitude of Q."""
+    n = Q.shape[0]
+    scale = 0.0
+    for i in range(n):
+        for j in range(n):
+            scale = max(scale, abs(Q[i, j]))
+    scale = 1.0 / max(scale, 1e-300)
+    for i in range(n):
+        d[i] = np.float32(Q[i, i] * scale)
+        highest[i] = -HUGE
+        for j in range(n):
+            W[i, j] = np.float32(Q[i, j] * scale + Q[j, i] * scale) if i != j else np.float32(0)
+            highest[i] = max(highest[i], W[i, j])

@@ -1,0 +1,176 @@
+"""Quadratic unconstrained binary optimisation and its Ising form, with exact cardinality where it is asked for.
+
+    solve_qubo(Q)                     minimise x'Qx, x in {0,1}^n
+    solve_qubo(Q, cardinality=k)      the same with sum(x) = k, kept by swap moves, never by a penalty
+    solve_qubo_batch(Qs)              thousands of small problems
+    solve_ising(J, h)                 minimise h's + s'Js/2, s in {-1,+1}^n
+    select_batch(gain, similarity, k) rows that are informative and unlike each other
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+
+from . import _validate, qubo_model
+from .errors import InputError
+from .kernels import swap
+from .qubo_cardinality import FixedCardinality, search_cardinality
+from .qubo_search import Clock, Pool, search
+
+Array = NDArray[Any]
+ALGORITHMS = ("auto", "bsb", "dsb", "annealing", "tabu", "swap")
+
+
+@dataclass(frozen=True)
+class QUBOResult:
+    """The best state found and the next best ones.
+
+    x               (n,) int8, zeros and ones
+    energy          its energy x'Qx: exact where Q is integral, float64 sums otherwise
+    states          (m, n) int8 distinct, best first;  energies (m,)
+    bound           a proved lower bound of the minimum (prove=True), or None
+    proven_optimal  bound meets energy
+    elapsed         seconds
+    """
+
+    states: NDArray[np.int8]
+    energies: NDArray[np.float64]
+    bound: float | None
+    proven_optimal: bool
+    elapsed: float
+
+    @property
+    def x(self) -> NDArray[np.int8]:
+        return self.states[0]
+
+    @property
+    def energy(self) -> float:
+        return float(self.energies[0])
+
+
+class IsingResult(QUBOResult):
+    """As QUBOResult with states of -1 and +1: ``s`` instead of ``x``."""
+
+    @property
+    def s(self) -> NDArray[np.int8]:
+        return self.states[0]
+
+
+@dataclass(frozen=True)
+class QUBOBatchResult:
+    """x (b, n) int8, energy (b,), elapsed in seconds for the whole batch."""
+
+    x: NDArray[np.int8]
+    energy: NDArray[np.float64]
+    elapsed: float
+
+
+def solve_qubo(
+    Q: Any, *, cardinality: int | None = None, algorithm: str = "auto", n_replicas: int | None = None,
+    n_steps: int | None = None, time_limit: float | None = None, target: float | None = None, n_solutions: int = 1,
+    prove: bool = False, n_jobs: int = 1, random_state: Any = None,
+) -> QUBOResult:
+    """Minimise x'Qx over x in {0,1}^n, with sum(x) = cardinality where that is given.
+
+    Q             (n, n) dense or scipy sparse, symmetric or not
+    algorithm     "auto", "bsb", "dsb" (ballistic and discrete simulated bifurcation), "annealing", "tabu", "swap"
+    n_replicas    independent runs; by default a few dozen, or as many as ``time_limit`` allows
+    n_steps       steps of a run: sweeps, bifurcation steps, or flips (tabu); by default from n
+    time_limit    seconds; the best state until then is returned
+    target        stop as soon as an energy <= target is met
+    n_solutions   this many distinct states, best first (fewer only where fewer exist)
+    prove         branch and bound: exact for cardinality or for n up to about 50; without ``time_limit`` it runs
+                  until it has proved the minimum, however long that takes
+    n_jobs        threads; without time_limit and target the result does not depend on it
+
+    Raises InputError for a Q that is not square, real and finite, and for arguments out of range.
+    """
+    matrix = qubo_model.square(Q, name="Q")
+    n = matrix.shape[0]
+    _check(algorithm, n_replicas, n_steps, time_limit, target, n_solutions, n_jobs)
+    clock, pool, seeds = Clock(time_limit), Pool(n_solutions), _seeds(random_state)
+    settings: dict[str, Any] = {
+        "seeds": seeds, "target": target, "n_replicas": n_replicas, "n_steps": n_steps, "n_jobs": n_jobs,
+    }
+    if cardinality is not None:
+        _validate.integer(0, n, cardinality=cardinality)
+        if cardinality in (0, n):
+            state = np.full(n, int(cardinality > 0), np.int8)
+            energy = float(matrix.sum()) if cardinality else 0.0
+            return QUBOResult(state[None], np.array([energy]), energy, True, clock.elapsed())
+        problem = FixedCardinality(matrix, cardinality)
+        search_cardinality(problem, algorithm, pool, clock, **settings)
+        states, energies = pool.states()
+        return QUBOResult(states, energies, None, False, clock.elapsed())
+    model = qubo_model.from_qubo(matrix)
+    search(model, algorithm, pool, clock, **settings)
+    spins, energies = pool.states()
+    return QUBOResult(model.values(spins), energies, None, False, clock.elapsed())
+
+
+def solve_ising(
+    J: Any, h: ArrayLike | None = None, *, algorithm: str = "auto", n_replicas: int | None = None,
+    n_steps: int | None = None, time_limit: float | None = None, target: float | None = None, n_solutions: int = 1,
+    n_jobs: int = 1, random_state: Any = None,
+) -> IsingResult:
+    """Minimise h's + s'Js/2 over s in {-1,+1}^n; J (n, n) symmetric with zero diagonal, dense or scipy sparse; h (n,).
+
+    The other arguments are those of ``solve_qubo``. Raises InputError for a J that is not symmetric or has a diagonal.
+    """
+    _check(algorithm, n_replicas, n_steps, time_limit, target, n_solutions, n_jobs)
+    clock, pool, model = Clock(time_limit), Pool(n_solutions), qubo_model.from_ising(J, h)
+    search(model, algorithm, pool, clock, seeds=_seeds(random_state), target=target, n_replicas=n_replicas,
+           n_steps=n_steps, n_jobs=n_jobs)
+    states, energies = pool.states()
+    return IsingResult(states, energies, None, False, clock.elapsed())
+
+
+def select_batch(gain: ArrayLike, similarity: ArrayLike, k: int, *, random_state: Any = None) -> NDArray[np.intp]:
+    """k rows of high gain and little likeness: maximise sum_i gain_i x_i - sum_{i<j} similarity_ij x_i x_j, sum(x) = k.
+
+    gain        (m,) finite, of the pre-screened candidates (up to a few thousand)
+    similarity  (m, m) finite; only the mean of (i, j) and (j, i) matters, the diagonal is ignored
+    Returns (k,) positions, the highest gain first. A greedy start and seven perturbed or random ones descend by swaps.
+    """
+    value = _validate.vector(gain, name="gain")
+    m = len(value)
+    likeness = qubo_model.square(similarity, name="similarity")
+    if likeness.shape != (m, m):
+        raise InputError(f"similarity has shape {likeness.shape}; ({m}, {m}), as many as gain has, is expected")
+    _validate.integer(0, m, k=k)
+    chosen = np.arange(m) if k == m else np.empty(0, np.intp)
+    if 0 < k < m:
+        Q = 0.5 * (likeness.toarray() if sparse.issparse(likeness) else likeness)
+        np.fill_diagonal(Q, -value)
+        chosen = np.empty((1, k), np.int32)
+        swap.swap_batch(Q[None], k, 8, _seeds(random_state).generate_state(1, np.uint64), chosen)
+        chosen = chosen[0].astype(np.intp)
+    return chosen[np.argsort(-value[chosen], kind="stable")]
+
+
+def _check(
+    algorithm: str, n_replicas: int | None, n_steps: int | None, time_limit: float | None, target: float | None,
+    n_solutions: int, n_jobs: int,
+) -> None:
+    _validate.one_of(ALGORITHMS, algorithm=algorithm)
+    _validate.integer(1, n_solutions=n_solutions, n_jobs=n_jobs)
+    if n_replicas is not None:
+        _validate.integer(1, n_replicas=n_replicas)
+    if n_steps is not None:
+        _validate.integer(1, n_steps=n_steps)
+    if time_limit is not None:
+        _validate.non_negative(time_limit=time_limit)
+    if target is not None and not (isinstance(target, numbers.Real) and math.isfinite(target)):
+        raise InputError(f"target was {target!r}; a finite energy is expected")
+
+
+def _seeds(random_state: Any) -> np.random.SeedSequence:
+    generator = _validate.random_generator(random_state)
+    return np.random.SeedSequence(generator.integers(0, 2**32, 4).tolist())

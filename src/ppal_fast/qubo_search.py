@@ -1,0 +1,206 @@
+"""How a QUBO is searched: which driver runs how long, with which parameters, on which thread, and when to stop.
+
+A search is a sequence of runs. Run r starts from its own seed and never looks at another run, so that the states
+found do not depend on how many threads share the runs. Parameters come from the instance (size, row rms, spectrum).
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .kernels import fields, local_search
+from .qubo_model import Model
+
+Array = NDArray[Any]
+SLICE = 0.5e-3  # seconds of kernel time between two looks at the clock, the target and Python's signals
+Found = tuple[float, Array]
+
+
+@dataclass
+class Clock:
+    """When to stop: at a deadline, once the target is met, or when someone asked."""
+
+    time_limit: float | None
+    started: float = field(default_factory=time.perf_counter)
+    stopped: bool = False
+
+    def over(self) -> bool:
+        return self.stopped or (self.time_limit is not None and self.elapsed() >= self.time_limit)
+
+    def elapsed(self) -> float:
+        return time.perf_counter() - self.started
+
+    def slices(self, total: int) -> Iterator[tuple[int, int]]:
+        """(first, last) pieces of ``total`` steps, each of about SLICE seconds, until the clock is over."""
+        done, size = 0, 1
+        while done < total and not self.over():
+            began = time.perf_counter()
+            yield done, min(total, done + size)
+            done = min(total, done + size)
+            size = 2 * size if time.perf_counter() - began < SLICE else max(1, size // 2)
+
+
+class Pool:
+    """The ``size`` best distinct states, ordered by energy and then by content; safe to use from threads."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.lock = threading.Lock()
+        self.found: dict[bytes, float] = {}
+
+    def offer(self, energy: float, state: Array) -> None:
+        with self.lock:
+            self.found[state.tobytes()] = energy
+            if len(self.found) > 4 * self.size + 16:
+                self.found = dict(self._best())
+
+    def _best(self) -> list[tuple[bytes, float]]:
+        return heapq.nsmallest(self.size, self.found.items(), key=lambda item: (item[1], item[0]))
+
+    def states(self) -> tuple[Array, Array]:
+        """(m, n) int8 and (m,) energies, best first."""
+        best = self._best()
+        return np.array([np.frombuffer(s, np.int8) for s, _ in best]), np.array([e for _, e in best])
+
+
+def run_all(jobs: Iterator[Callable[[], None]], clock: Clock, n_jobs: int) -> None:
+    """Take jobs in order until none is left or the clock is over; the first job is always done.
+
+    Ctrl-C stops the threads at their next slice and is raised here.
+    """
+    if n_jobs == 1:
+        for job in jobs:
+            job()
+            if clock.over():
+                break
+        return
+    lock = threading.Lock()
+
+    def work() -> None:
+        while True:
+            with lock:
+                job = next(jobs, None)
+            if job is None:
+                return
+            job()
+            if clock.over():
+                return
+
+    with ThreadPoolExecutor(n_jobs) as threads:
+        futures = [threads.submit(work) for _ in range(n_jobs)]
+        try:
+            while wait(futures, timeout=0.1).not_done:
+                pass
+        finally:
+            clock.stopped = clock.stopped or any(not f.done() for f in futures)
+        for future in futures:
+            future.result()
+
+
+def luby(run: int) -> int:
+    """1 1 2 1 1 2 4 ...: lengths within a constant of the best fixed one (Luby, Sinclair, Zuckerman 1993)."""
+    while True:
+        size = (run + 1).bit_length()
+        if run + 1 == 2**size - 1:
+            return int(2 ** (size - 1))
+        run -= 2 ** (size - 1) - 1
+
+
+def annealing(model: Model, seed: int, sweeps: int, clock: Clock, target: float) -> list[Found]:
+    """From the row rms, where almost every flip is accepted, linearly down to a twentieth of it."""
+    generator = np.random.default_rng(seed)
+    s, h, energy, best, rng = _random_start(model, generator)
+    temperatures = np.linspace(1.0, 0.05, sweeps).astype(np.float32) * np.float32(model.row_rms)
+    for first, last in clock.slices(sweeps):
+        local_search.anneal(
+            model.couplings, model.indptr, model.indices, s, h, energy, best, rng, local_search.EXPONENTIALS,
+            temperatures[first:last], target,
+        )
+        if energy[1] <= target:
+            break
+    return _ends(model, s, h, energy, best)
+
+
+def tabu(model: Model, seed: int, flips: int, clock: Clock, target: float) -> list[Found]:
+    """Tenure n/100 + 10 (n/4 at most) as Glover, Lu, Hao 2010; a jump after 5 n flips without a new best."""
+    generator = np.random.default_rng(seed)
+    s, h, energy, best, rng = _random_start(model, generator)
+    n = model.n
+    until, counters = np.zeros(n, np.int32), np.zeros(2, np.int64)
+    for first, last in clock.slices(min(flips, 2**31 - 2**10)):
+        local_search.tabu_search(
+            model.couplings, model.indptr, model.indices, s, h, energy, best, rng, until, counters,
+            last - first, min(n // 100 + 10, n // 4), 5 * n + 100, target,
+        )
+        if energy[1] <= target:
+            break
+    return _ends(model, s, h, energy, best)
+
+
+def _random_start(model: Model, generator: np.random.Generator) -> tuple[Array, Array, Array, Array, Array]:
+    s = (2 * generator.integers(0, 2, model.n, dtype=np.int8) - 1).astype(np.int8)
+    h, value = model.start(s)
+    rng = generator.integers(0, 2**63, 1, dtype=np.uint64)
+    return s, h, np.array([value, value]), s.copy(), rng
+
+
+def _ends(model: Model, s: Array, h: Array, energy: Array, best: Array) -> list[Found]:
+    """The last state and the best one seen, both polished."""
+    ends = [s] if energy[0] <= energy[1] else [s, best]
+    found = []
+    for state in ends:
+        if state is best:
+            h, _ = model.start(state)
+        fields.descend(model.couplings, model.indptr, model.indices, state, h)
+        state = model.polish(state)
+        found.append((model.energy(state), state))
+    return found
+
+
+Driver = Callable[[Model, int, int, Clock, float], list[Found]]
+DRIVERS: dict[str, Driver] = {"annealing": annealing, "tabu": tabu}
+
+
+def runs(model: Model, algorithm: str, n_replicas: int | None, n_steps: int | None) -> Iterator[tuple[str, int]]:
+    """(driver, steps) of each run, endless where n_replicas is None."""
+    for r in itertools.count() if n_replicas is None else range(n_replicas):
+        name = ("annealing", "tabu")[r % 2] if algorithm == "auto" else algorithm
+        units = luby(r // 2 if algorithm == "auto" else r)
+        yield name, n_steps or units * (model.n * 20 if name == "tabu" else 100)
+
+
+def search(
+    model: Model, algorithm: str, pool: Pool, clock: Clock, *, seeds: np.random.SeedSequence, target: float | None,
+    n_replicas: int | None, n_steps: int | None, n_jobs: int,
+) -> None:
+    """Fill the pool with what the runs find."""
+    wanted = -np.inf
+    if target is not None:  # in the kernels' units, with room for their rounding where they are not exact
+        wanted = (target - model.offset) / model.unit
+        wanted += 1e-9 if model.exact else 1e-6 * model.row_rms * model.n
+    if n_replicas is None and clock.time_limit is None:
+        n_replicas = 32
+
+    def job(name: str, steps: int, seed: int) -> None:
+        for energy, state in DRIVERS[name](model, seed, steps, clock, wanted):
+            pool.offer(energy, state)
+            if target is not None and energy <= target:
+                clock.stopped = True
+
+    base = int(seeds.generate_state(1, np.uint64)[0])
+    plan = enumerate(runs(model, algorithm, n_replicas, n_steps))
+    run_all((_bind(job, name, steps, (base + r) % 2**64) for r, (name, steps) in plan), clock, n_jobs)
+
+
+def _bind(job: Callable[[str, int, int], None], name: str, steps: int, seed: int) -> Callable[[], None]:
+    return lambda: job(name, steps, seed)
