@@ -187,6 +187,7 @@ class Page:
     curves, ceiling   accuracies and the most that any learner could reach (None: not known)
     checkpoints       numbers of labels at which the table shows the curves; the last one of each curve if empty
     asked             the rounds of one run; budget: its BudgetDisplay where a ledger was kept
+    private           some of what the page shows is protected by the ledger, and the page says who may see it
     features          (name, relevance) of the chosen columns, the most relevant first
     """
 
@@ -198,6 +199,7 @@ class Page:
     ceiling: float | None = None
     checkpoints: Sequence[int] = ()
     asked: Sequence[Asked] = ()
+    asked_note: str = ""
     budget: BudgetDisplay | None = None
     features: Sequence[tuple[str, float]] = ()
     features_note: str = ""
