@@ -1,0 +1,375 @@
+// The arithmetic of the Gaussian kernel density: plain arrays in, plain arrays out, for one instruction set.
+//
+// Everything is in base-2 logarithms of pre-scaled data x' = (x - c) sqrt(log2 e) / h, in which
+//     log2 K(x, y) = -|x' - y'|^2 / 2 = x'.y' - |x'|^2 / 2 - |y'|^2 / 2.
+// The fast kernels run the right-hand form as one chain of fused multiply-adds over a block of queries times a
+// tile of references held in registers, raise 2 to it and add up; the n x m matrix never exists. A table with
+// missing cells has the same form at depth 3d. The careful kernel runs the left-hand form on raw data with a
+// running maximum, for the few rows on which the fast form overflows, underflows or cancels.
+//
+// The instruction set is the one this file is compiled for, and every name lies in a namespace of that set: two
+// builds of this file can be linked into one program and the linker can never take a function of one for the other.
+// That is also why nothing of the C++ library is used here.
+#pragma once
+
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+#include <immintrin.h>
+#define PPAL_FAST_SIMD simd_avx512
+#define PPAL_FAST_SIMD_NAME "avx512"
+#elif defined(__AVX2__) && defined(__FMA__)
+#include <immintrin.h>
+#define PPAL_FAST_SIMD simd_avx2
+#define PPAL_FAST_SIMD_NAME "avx2"
+#else
+#define PPAL_FAST_SIMD simd_baseline
+#define PPAL_FAST_SIMD_NAME "baseline"
+#endif
+
+#if defined(__GNUC__) && !defined(__clang__)
+#define PPAL_FAST_UNROLL _Pragma("GCC unroll 8")
+#else
+#define PPAL_FAST_UNROLL _Pragma("unroll")
+#endif
+
+namespace ppal_fast {
+
+// The kernels of one precision. T* operands are aligned to 64 bytes and packed as
+//   X  [block][depth][rows]    queries       a [query]              subtracted from every exponent of that query
+//   Y  [tile][depth][width]    references    b [tile][width]        added to every exponent of that reference
+// and what is summed is 2^(sum_k X_k Y_k + b - a).
+template <class T>
+struct KernelSet {
+  int rows;   // queries held in registers at a time
+  int width;  // references held in registers at a time
+  // Scale and interleave `count` queries (row-major, d columns); the last block is filled up with the last query.
+  void (*pack)(const double* queries, long count, long d, const double* centre, const double* scale, T* X,
+               double* squared_norm);
+  // Add the sums over `tiles` tiles to sums[rows]; `single` does it for a block of one query.
+  void (*block)(const T* X, const T* a, const T* Y, const T* b, long depth, long tiles, double* sums);
+  void (*single)(const T* X, const T* a, const T* Y, const T* b, long depth, long tiles, double* sums);
+  // One query given by its `count` observed columns: three coefficients a column, on the depth-3d packing of Y.
+  void (*listed)(const T* coefficients, const int* columns, long count, T a, const T* Y, const T* b, long depth,
+                 long tiles, double* sum);
+};
+
+// The base-2 logarithm that stands for "contributes nothing": finite, so that no infinity meets a zero.
+constexpr double impossible = -1e305;
+
+struct Kernels {
+  const char* name;
+  KernelSet<double> f64;
+  KernelSet<float> f32;
+  // One tile (of f64.width references) for one query, on raw data: t = b + sum_k o_k (gain_k - (scale_k (x_k - y_k))^2 / 2)
+  // over the `count` listed columns; observed (o) and gain may be null, meaning 1 and 0. Keeps maximum and
+  // sum 2^(t - maximum) of all tiles seen so far.
+  void (*careful)(const double* x, const double* scale, const double* gain, const int* columns, long count,
+                  const double* y, const double* observed, const double* b, double* maximum, double* sum);
+};
+
+inline namespace PPAL_FAST_SIMD {
+
+// 2^f on one unit interval by the minimax polynomial of relative error (Remez): 4.0e-11 at degree 7, 7.5e-8 at degree 5.
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+// on [0, 1), for instructions that take the floor
+constexpr double exp2_double[8] = {0.9999999999597891466, 0.6931471860839061582, 0.2402263846176337444,
+                                   0.05550512686193500705, 0.00961401700479279559, 0.001342263493098373386,
+                                   0.000143523132420035777, 0.000021498766003032257};
+constexpr float exp2_float[6] = {0.9999999250637599349f, 0.6931530732070962291f, 0.2401536169827235783f,
+                                 0.05582631823168337682f, 0.008989339876598735766f, 0.001877576765658014964f};
+#else
+// on [-1/2, 1/2], for rounding by a large constant
+constexpr double exp2_double[8] = {0.9999999999616817594, 0.6931471807284445731, 0.2402265119815788942,
+                                   0.05550410353456923501, 0.009618027253643810689, 0.001333392255629435137,
+                                   0.000154692911488946333, 0.00001520192322788691706};
+constexpr float exp2_float[6] = {1.000000071654714145f, 0.6931469670650352143f, 0.2402211972371071963f,
+                                 0.05550713271855644202f, 0.00967554134312132739f, 0.001327647263195087605f};
+#endif
+
+// Lanes<T>: one vector register of T. rows x vectors accumulators are what the register file holds.
+// exp2 is right to the polynomial's error down to `lowest`, and at most 2^lowest below it.
+template <class T>
+struct Lanes;
+
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+
+template <>
+struct Lanes<double> {
+  using V = __m512d;
+  static constexpr int lanes = 8, rows = 6, vectors = 4;
+  static V load(const double* p) { return _mm512_load_pd(p); }
+  static void store(double* p, V v) { _mm512_store_pd(p, v); }
+  static V all(double a) { return _mm512_set1_pd(a); }
+  static V add(V a, V b) { return _mm512_add_pd(a, b); }
+  static V sub(V a, V b) { return _mm512_sub_pd(a, b); }
+  static V mul(V a, V b) { return _mm512_mul_pd(a, b); }
+  static V fma(V a, V b, V c) { return _mm512_fmadd_pd(a, b, c); }
+  static V max(V a, V b) { return _mm512_max_pd(a, b); }
+  static V exp2(V t) {
+    const V f = _mm512_reduce_pd(t, 1);  // t - floor(t)
+    V p = all(exp2_double[7]);
+    PPAL_FAST_UNROLL
+    for (int i = 6; i >= 0; i--) p = fma(p, f, all(exp2_double[i]));
+    return _mm512_scalef_pd(p, t);  // p 2^floor(t)
+  }
+};
+
+template <>
+struct Lanes<float> {
+  using V = __m512;
+  static constexpr int lanes = 16, rows = 6, vectors = 4;
+  static V load(const float* p) { return _mm512_load_ps(p); }
+  static void store(float* p, V v) { _mm512_store_ps(p, v); }
+  static V all(float a) { return _mm512_set1_ps(a); }
+  static V add(V a, V b) { return _mm512_add_ps(a, b); }
+  static V sub(V a, V b) { return _mm512_sub_ps(a, b); }
+  static V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
+  static V exp2(V t) {
+    const V f = _mm512_reduce_ps(t, 1);
+    V p = all(exp2_float[5]);
+    PPAL_FAST_UNROLL
+    for (int i = 4; i >= 0; i--) p = fma(p, f, all(exp2_float[i]));
+    return _mm512_scalef_ps(p, t);
+  }
+};
+
+#else
+
+// Rounding by a large constant: t + big holds round(t) in its low bits, which are moved into the exponent of p.
+#if defined(__AVX2__) && defined(__FMA__)
+
+template <>
+struct Lanes<double> {
+  using V = __m256d;
+  static constexpr int lanes = 4, rows = 4, vectors = 2;
+  static V load(const double* p) { return _mm256_load_pd(p); }
+  static void store(double* p, V v) { _mm256_store_pd(p, v); }
+  static V all(double a) { return _mm256_set1_pd(a); }
+  static V add(V a, V b) { return _mm256_add_pd(a, b); }
+  static V sub(V a, V b) { return _mm256_sub_pd(a, b); }
+  static V mul(V a, V b) { return _mm256_mul_pd(a, b); }
+  static V fma(V a, V b, V c) { return _mm256_fmadd_pd(a, b, c); }
+  static V max(V a, V b) { return _mm256_max_pd(a, b); }
+  static V add_exponent(V p, V r) {
+    return _mm256_castsi256_pd(
+        _mm256_add_epi64(_mm256_castpd_si256(p), _mm256_slli_epi64(_mm256_castpd_si256(r), 52)));
+  }
+  static V exp2(V t);
+};
+
+template <>
+struct Lanes<float> {
+  using V = __m256;
+  static constexpr int lanes = 8, rows = 4, vectors = 2;
+  static V load(const float* p) { return _mm256_load_ps(p); }
+  static void store(float* p, V v) { _mm256_store_ps(p, v); }
+  static V all(float a) { return _mm256_set1_ps(a); }
+  static V add(V a, V b) { return _mm256_add_ps(a, b); }
+  static V sub(V a, V b) { return _mm256_sub_ps(a, b); }
+  static V fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
+  static V max(V a, V b) { return _mm256_max_ps(a, b); }
+  static V add_exponent(V p, V r) {
+    return _mm256_castsi256_ps(
+        _mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(r), 23)));
+  }
+  static V exp2(V t);
+};
+
+#else
+
+template <>
+struct Lanes<double> {
+  typedef double V __attribute__((vector_size(16)));
+  typedef long long I __attribute__((vector_size(16)));
+  static constexpr int lanes = 2, rows = 4, vectors = 2;
+  static V load(const double* p) { return *reinterpret_cast<const V*>(p); }
+  static void store(double* p, V v) { *reinterpret_cast<V*>(p) = v; }
+  static V all(double a) { return V{a, a}; }
+  static V add(V a, V b) { return a + b; }
+  static V sub(V a, V b) { return a - b; }
+  static V mul(V a, V b) { return a * b; }
+  static V fma(V a, V b, V c) { return a * b + c; }
+  static V max(V a, V b) { return a > b ? a : b; }
+  static V add_exponent(V p, V r) { return (V)((I)p + ((I)r << 52)); }
+  static V exp2(V t);
+};
+
+template <>
+struct Lanes<float> {
+  typedef float V __attribute__((vector_size(16)));
+  typedef int I __attribute__((vector_size(16)));
+  static constexpr int lanes = 4, rows = 4, vectors = 2;
+  static V load(const float* p) { return *reinterpret_cast<const V*>(p); }
+  static void store(float* p, V v) { *reinterpret_cast<V*>(p) = v; }
+  static V all(float a) { return V{a, a, a, a}; }
+  static V add(V a, V b) { return a + b; }
+  static V sub(V a, V b) { return a - b; }
+  static V fma(V a, V b, V c) { return a * b + c; }
+  static V max(V a, V b) { return a > b ? a : b; }
+  static V add_exponent(V p, V r) { return (V)((I)p + ((I)r << 23)); }
+  static V exp2(V t);
+};
+
+#endif
+
+inline Lanes<double>::V Lanes<double>::exp2(V t) {
+  t = max(t, all(-1021.0));
+  const V big = all(6755399441055744.0);  // 1.5 x 2^52
+  const V r = add(t, big), f = sub(t, sub(r, big));
+  V p = all(exp2_double[7]);
+  PPAL_FAST_UNROLL
+  for (int i = 6; i >= 0; i--) p = fma(p, f, all(exp2_double[i]));
+  return add_exponent(p, r);
+}
+
+inline Lanes<float>::V Lanes<float>::exp2(V t) {
+  t = max(t, all(-125.0f));
+  const V big = all(12582912.0f);  // 1.5 x 2^23
+  const V r = add(t, big), f = sub(t, sub(r, big));
+  V p = all(exp2_float[5]);
+  PPAL_FAST_UNROLL
+  for (int i = 4; i >= 0; i--) p = fma(p, f, all(exp2_float[i]));
+  return add_exponent(p, r);
+}
+
+#endif
+
+template <class T>
+inline double horizontal_sum(typename Lanes<T>::V v) {
+  alignas(64) T lane[Lanes<T>::lanes];
+  Lanes<T>::store(lane, v);
+  double sum = 0;
+  for (int l = 0; l < Lanes<T>::lanes; l++) sum += lane[l];
+  return sum;
+}
+
+template <class T>
+void pack(const double* queries, long count, long d, const double* centre, const double* scale, T* X,
+          double* squared_norm) {
+  constexpr int rows = Lanes<T>::rows;
+  for (long first = 0; first < count; first += rows, X += rows * d) {
+    const double* source[rows];
+    double norm[rows] = {};
+    for (int r = 0; r < rows; r++) source[r] = queries + (first + r < count ? first + r : count - 1) * d;
+    for (long k = 0; k < d; k++) {
+      PPAL_FAST_UNROLL
+      for (int r = 0; r < rows; r++) {
+        const T x = (T)((source[r][k] - centre[k]) * scale[k]);
+        X[k * rows + r] = x;
+        norm[r] += (double)x * (double)x;
+      }
+    }
+    for (int r = 0; r < rows; r++) squared_norm[first + r] = norm[r];
+  }
+}
+
+template <class T, int rows>
+void sum_block(const T* X, const T* a, const T* Y, const T* b, long depth, long tiles, double* sums) {
+  using S = Lanes<T>;
+  using V = typename S::V;
+  constexpr int vectors = S::vectors, lanes = S::lanes, width = vectors * lanes;
+  V total[rows];
+  for (int q = 0; q < rows; q++) total[q] = S::all(0);
+  for (long t = 0; t < tiles; t++, Y += depth * width, b += width) {
+    V acc[rows][vectors];
+    PPAL_FAST_UNROLL
+    for (int q = 0; q < rows; q++) {
+      PPAL_FAST_UNROLL
+      for (int v = 0; v < vectors; v++) acc[q][v] = S::sub(S::load(b + v * lanes), S::all(a[q]));
+    }
+    const T *x = X, *y = Y;
+    for (long k = 0; k < depth; k++, x += rows, y += width) {
+      V yv[vectors];
+      PPAL_FAST_UNROLL
+      for (int v = 0; v < vectors; v++) yv[v] = S::load(y + v * lanes);
+      PPAL_FAST_UNROLL
+      for (int q = 0; q < rows; q++) {
+        const V xq = S::all(x[q]);
+        PPAL_FAST_UNROLL
+        for (int v = 0; v < vectors; v++) acc[q][v] = S::fma(xq, yv[v], acc[q][v]);
+      }
+    }
+    PPAL_FAST_UNROLL
+    for (int q = 0; q < rows; q++) {
+      V u = S::exp2(acc[q][0]);
+      PPAL_FAST_UNROLL
+      for (int v = 1; v < vectors; v++) u = S::add(u, S::exp2(acc[q][v]));
+      total[q] = S::add(total[q], u);
+    }
+  }
+  for (int q = 0; q < rows; q++) sums[q] += horizontal_sum<T>(total[q]);
+}
+
+template <class T>
+void sum_listed(const T* coefficients, const int* columns, long count, T a, const T* Y, const T* b, long depth,
+                long tiles, double* sum) {
+  using S = Lanes<T>;
+  using V = typename S::V;
+  constexpr int vectors = S::vectors, lanes = S::lanes, width = vectors * lanes;
+  V total = S::all(0);
+  const V shift = S::all(a);
+  for (long t = 0; t < tiles; t++, Y += depth * width, b += width) {
+    V acc[vectors];
+    PPAL_FAST_UNROLL
+    for (int v = 0; v < vectors; v++) acc[v] = S::sub(S::load(b + v * lanes), shift);
+    for (long k = 0; k < count; k++) {
+      const T* y = Y + 3L * columns[k] * width;
+      PPAL_FAST_UNROLL
+      for (int z = 0; z < 3; z++) {
+        const V x = S::all(coefficients[3 * k + z]);
+        PPAL_FAST_UNROLL
+        for (int v = 0; v < vectors; v++) acc[v] = S::fma(x, S::load(y + z * width + v * lanes), acc[v]);
+      }
+    }
+    PPAL_FAST_UNROLL
+    for (int v = 0; v < vectors; v++) total = S::add(total, S::exp2(acc[v]));
+  }
+  *sum += horizontal_sum<T>(total);
+}
+
+inline void careful_tile(const double* x, const double* scale, const double* gain, const int* columns, long count,
+                         const double* y, const double* observed, const double* b, double* maximum, double* sum) {
+  using S = Lanes<double>;
+  using V = S::V;
+  constexpr int vectors = S::vectors, lanes = S::lanes, width = vectors * lanes;
+  V acc[vectors];
+  for (int v = 0; v < vectors; v++) acc[v] = S::load(b + v * lanes);
+  for (long k = 0; k < count; k++) {
+    const long column = columns[k];
+    const V xk = S::all(x[column]), half = S::all(-0.5), sk = S::all(scale[column]);
+    const V gk = S::all(gain ? gain[column] : 0.0);
+    for (int v = 0; v < vectors; v++) {
+      const V difference = S::mul(S::sub(xk, S::load(y + column * width + v * lanes)), sk);
+      V t = S::max(S::fma(S::mul(difference, half), difference, gk), S::all(impossible));
+      if (observed) t = S::mul(t, S::load(observed + column * width + v * lanes));
+      acc[v] = S::add(acc[v], t);
+    }
+  }
+  alignas(64) double t[width];
+  for (int v = 0; v < vectors; v++) S::store(t + v * lanes, acc[v]);
+  double top = *maximum;
+  for (int j = 0; j < width; j++) top = t[j] > top ? t[j] : top;
+  if (top > *maximum) {
+    alignas(64) double rescale[lanes];
+    S::store(rescale, S::exp2(S::max(S::all(*maximum - top), S::all(-2000.0))));
+    *sum *= rescale[0];
+    *maximum = top;
+  }
+  V total = S::all(0);
+  for (int v = 0; v < vectors; v++)
+    total = S::add(total, S::exp2(S::max(S::sub(acc[v], S::all(top)), S::all(-2000.0))));
+  *sum += horizontal_sum<double>(total);
+}
+
+template <class T>
+constexpr KernelSet<T> kernel_set() {
+  return {Lanes<T>::rows, Lanes<T>::vectors * Lanes<T>::lanes, &pack<T>, &sum_block<T, Lanes<T>::rows>,
+          &sum_block<T, 1>, &sum_listed<T>};
+}
+
+// The kernels for the instruction set that this file is compiled for.
+constexpr Kernels native_kernels() {
+  return {PPAL_FAST_SIMD_NAME, kernel_set<double>(), kernel_set<float>(), &careful_tile};
+}
+
+}  // namespace PPAL_FAST_SIMD
+}  // namespace ppal_fast
