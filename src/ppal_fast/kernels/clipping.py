@@ -1,0 +1,139 @@
+"""Clip each unit's contribution: in integers, summed, for what is released; in floats, plus noise, for simulation."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._jit import jit
+from .noise import BLOCKS, WORDS, Int64, UInt32, chacha12, normals
+
+Float = NDArray[np.float64]
+
+# Squares of a block of this length fit int64 beside the bound: 1024 * (2**26 + 1)**2 + 2**52 < 2**63.
+_BLOCK = 1024
+_ATTEMPTS = 6
+
+
+@jit()
+def integer_clip_sum(
+    rows: Float, starts: NDArray[np.intp], clip: float, per_unit: float, bound: int, total: Int64
+) -> None:
+    """total_j += sum over units of k_j, with k = trunc(clip(v) / gamma) toward zero and |k|_2 <= K in integers.
+
+    rows (n, d) float64 contiguous, sorted by unit; unit u owns rows starts[u] .. starts[u + 1] - 1, added first;
+    per_unit = 1 / gamma, a power of two; bound K = floor(clip / gamma) <= 2**26; total (d,) int64, changed.
+    A unit with a NaN or an infinity, in a cell or in its sum, adds nothing. Cost: 3 passes over each row.
+    Independent of the order of units and of the order of rows inside a unit. Source: contract 1.
+    """
+    d = rows.shape[1]
+    k = np.empty(d, np.int64)
+    joint = np.empty(d)
+    for u in range(starts.size - 1):
+        first, last = starts[u], starts[u + 1]
+        if last - first == 1:
+            if quantise(rows[first], clip, per_unit, bound, k):
+                for j in range(d):
+                    total[j] += k[j]
+        elif last > first:
+            column = np.empty(last - first)
+            for j in range(d):
+                for i in range(first, last):
+                    column[i - first] = rows[i, j]
+                column.sort()  # the float sum then depends on the values alone, not on their order
+                s = 0.0
+                for value in column:
+                    s += value
+                joint[j] = s
+            if quantise(joint, clip, per_unit, bound, k):
+                for j in range(d):
+                    total[j] += k[j]
+
+
+@jit()
+def quantise(v: Float, clip: float, per_unit: float, bound: int, k: Int64) -> bool:
+    """Write the clipped v on the grid to k (d,) int64; False, with k undefined, where v contributes nothing."""
+    d = v.size
+    squares = 0.0
+    largest = 0.0
+    finite = True
+    for j in range(d):
+        squares += v[j] * v[j]
+        a = abs(v[j])
+        finite &= a < np.inf
+        largest = max(largest, a)
+    if not finite or largest == 0.0:
+        return False
+    if 1e-290 < squares < 1e300:
+        norm = math.sqrt(squares)
+    else:  # the squares left the range of float64
+        squares = 0.0
+        for j in range(d):
+            squares += (v[j] / largest) ** 2
+        norm = largest * math.sqrt(squares)
+    scale = 1.0
+    if norm > clip:
+        scale = clip / norm
+    shrink = 2.0**-40
+    limit = np.float64(bound) + 1.0
+    for _ in range(_ATTEMPTS):
+        # v * scale is at most the clip up to rounding, hence the product by a power of two is at most K + 1.
+        exact = 0
+        for start in range(0, d, _BLOCK):
+            for j in range(start, min(d, start + _BLOCK)):
+                x = v[j] * scale * per_unit
+                k[j] = np.int64(min(max(x, -limit), limit))  # the conversion truncates toward zero
+                exact += k[j] * k[j]
+            if exact > bound * bound:
+                break
+        if exact <= bound * bound:
+            return True
+        scale *= 1.0 - shrink
+        shrink *= 2.0**6
+    return False
+
+
+@jit(fastmath={"contract", "reassoc"})
+def masked_clip_noise(
+    gradients: NDArray[Any], groups: NDArray[np.intp], clip: float, deviation: float, key: UInt32,
+    nonce: np.uint64, first: int, out: NDArray[Any],
+) -> None:
+    """out[g] = min(1, C / |gradients[g]|) gradients[g] + deviation N(0, 1) for g in groups; other rows untouched.
+
+    gradients, out (G, P) float32 or float64 contiguous; groups (m,) intp; ``first`` is the position of groups[0]
+    in the whole list, so that noise i of group number r is normal r * P + i whatever the threads.
+    Cost: one read and one write of m P numbers, and m P normals. Simulation only: floats leak.
+    """
+    p = gradients.shape[1]
+    per = WORDS * 4 // gradients.itemsize
+    words = np.empty(WORDS, np.uint32)
+    noise = np.empty(per, gradients.dtype)
+    position = first * p
+    chunk = position // per
+    used = position - chunk * per
+    chacha12(words, key, nonce, np.uint64(chunk * BLOCKS))
+    normals(words, noise)
+    for r in range(groups.size):
+        gradient = gradients[groups[r]]
+        noisy = out[groups[r]]
+        squares = gradients.dtype.type(0)
+        for j in range(p):
+            squares += gradient[j] * gradient[j]
+        norm = math.sqrt(squares)
+        scale = gradients.dtype.type(clip / norm if norm > clip else 1.0)
+        spread = gradients.dtype.type(deviation)
+        j = 0
+        while j < p:
+            if used == per:
+                chunk += 1
+                chacha12(words, key, nonce, np.uint64(chunk * BLOCKS))
+                normals(words, noise)
+                used = 0
+            m = min(p - j, per - used)
+            for i in range(m):
+                noisy[j + i] = gradient[j + i] * scale + spread * noise[used + i]
+            j += m
+            used += m

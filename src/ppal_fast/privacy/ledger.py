@@ -1,0 +1,355 @@
+"""The ledger: what was promised, what was spent on it, and the only way out for a private number.
+
+A release is reserved durably, then computed, then written down durably, then handed out (contract 16). Death in
+between leaves the charge and releases nothing; asking again under the same name returns the stored bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _validate
+from ..errors import BudgetExceeded, InputError, LedgerError
+from . import accounting, sums, units
+from .book import Book, Entry
+from .randomness import NoiseStream
+
+MECHANISM = "clip-sum, rounded Gaussian, 1"  # part of every fingerprint; raise it when released bytes change meaning
+
+Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Release:
+    """One release as the ledger tells it; everything here is public.
+
+    mu         of this release under the ledger's relation
+    sigma      noise standard deviation in sensitivities; a sensitivity is clip * stability (* 2 for replace-one)
+    d          length of the vector; n_masked of its coordinates were inside the mask
+    state      "committed", or "reserved": paid for, but its process died (or is still at work); its name is burned
+    value      (d,) read-only, or None while reserved
+    account    the modality it was charged to, or ""
+    """
+
+    name: str
+    time: str
+    mu: float
+    clip: float
+    sigma: float
+    d: int
+    n_masked: int
+    stability: int
+    state: str
+    value: Float | None
+    account: str
+
+
+@dataclass(frozen=True)
+class _Request:
+    """The public side of a call of release_sum."""
+
+    name: str
+    clip: float
+    sigma: float
+    d: int
+    stability: int
+    mask: NDArray[np.bool_]
+    grid: sums.Grid
+    fingerprint: str
+
+
+class Ledger:
+    """A privacy budget in a file, and the door that spends it.
+
+    path       file, made if absent; ":memory:" for one that ends with the process
+    epsilon, delta   the promise: all releases together are (epsilon, delta)-DP. epsilon at most 100
+    unit       "label", "record" or "owner": whom it protects (see units.UNITS)
+    relation   "zero-out": that one unit's contribution is absent; "replace-one": that it is any other
+    witness    a ``head`` noted elsewhere: an older or rewritten file raises LedgerError
+
+    Opening an existing ledger with other terms raises LedgerError. Threads may share one Ledger, and processes one
+    file; after a fork the child opens its own. Source: contracts 0 to 5 and 16 in docs/privacy/.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        epsilon: float,
+        delta: float,
+        unit: str,
+        relation: str = "zero-out",
+        witness: str | None = None,
+    ) -> None:
+        self._open(path, epsilon, delta, unit, relation, {}, witness)
+
+    def _open(
+        self, path: str | os.PathLike[str], epsilon: float, delta: float, unit: str, relation: str,
+        modalities: Mapping[str, float], witness: str | None,
+    ) -> None:
+        _validate.positive(epsilon=epsilon)
+        if epsilon > accounting.LARGEST_EPSILON:
+            raise InputError(f"epsilon was {epsilon!r}; at most {accounting.LARGEST_EPSILON:.0f} is expected")
+        _validate.fraction(delta=delta)
+        _validate.one_of(units.UNITS, unit=unit)
+        _validate.one_of(units.RELATIONS, relation=relation)
+        if accounting.numerical_delta_units(epsilon, delta) < 1 or accounting.units_of_epsilon(epsilon, delta) < 1:
+            raise InputError(f"epsilon={epsilon!r} with delta={delta!r} is too small a budget for any release")
+        self.epsilon, self.delta, self.unit, self.relation = float(epsilon), float(delta), unit, relation
+        self._account = ""
+        self._book = Book(
+            path,
+            {
+                "epsilon": self.epsilon, "delta": self.delta, "unit": unit, "relation": relation,
+                "modalities": {name: float(modalities[name]) for name in sorted(modalities)},
+            },
+        )
+        if witness is not None:
+            try:
+                self._book.check_witness(witness)
+            except BaseException:
+                self._book.close()
+                raise
+
+    # The door
+
+    def release_sum(
+        self,
+        rows: Any,
+        *,
+        clip: float,
+        epsilon: float | None = None,
+        sigma: float | None = None,
+        mask: units.PublicMask | None = None,
+        owners: Any = None,
+        stability: int = 1,
+        name: str,
+    ) -> Float:
+        """The noisy sum of the clipped contributions, (d,) float64 on a power-of-two grid.
+
+        rows       (n, d) finite numbers, a row being the contribution of a record; the zero vector for one that
+                   contributes nothing (its label is unknown, it was not asked). n may be 0: pure noise
+        clip       L2 norm to which each unit's contribution is clipped; public, as are all arguments but rows, owners
+        epsilon    this release's own budget at the ledger's delta; or
+        sigma      noise standard deviation / sensitivity, with sensitivity = clip * stability (* 2 for replace-one)
+        mask       PublicMask of the coordinates to release; the others return 0 and are not read
+        owners     (n,) owner of each row, for unit "owner": the rows of an owner are added, then clipped together
+        stability  how many clip norms the sum may move when one unit changes, if the choice of rows depended on it
+        name       the request's id. The same name with the same public arguments returns the stored numbers, whatever
+                   the rows; with other arguments, or after a death in mid-release, it raises LedgerError
+
+        Raises BudgetExceeded before the rows are read, leaving the ledger unchanged.
+        """
+        shape = np.shape(rows)
+        if len(shape) != 2 or shape[1] < 1:
+            raise InputError(f"rows has shape {shape}; (n, d) with d of at least 1 is expected")
+        request = self._request(shape[1], clip, epsilon, sigma, mask, stability, name)
+        with self._book.writing():
+            stored = self._stored(request)
+            if stored is not None:
+                return stored
+            self._require_budget(request)
+            contributions, starts = units.by_unit(sums.checked_rows(rows, request.mask), owners, self.unit)
+            self._book.append("reserve", self._reservation(request))
+            reserved = len(self._book.entries)
+        released = sums.release(contributions, starts, request.mask, request.clip, request.grid, NoiseStream())
+        with self._book.writing():
+            self._book.append("commit", {"reserved": reserved, "time": _now()}, released.astype("<f8").tobytes())
+        return released
+
+    # What was spent
+
+    def spent(self) -> tuple[float, float]:
+        """(epsilon, delta) of all releases so far, reserved ones included. Information: the promise is the cap."""
+        with self._book.reading():
+            return accounting.epsilon_of_units(self._charged(self._account), self.delta), self.delta
+
+    def remaining(self) -> float:
+        """The largest epsilon that one further release may ask for."""
+        return accounting.largest_epsilon(self._remaining_units(), self.delta)
+
+    def remaining_mu(self) -> float:
+        """sqrt(cap - spent) in GDP: what is left, in the currency that adds up (its square does)."""
+        return math.sqrt(self._remaining_units() * accounting.UNIT)
+
+    def history(self) -> list[Release]:
+        """The releases in their order."""
+        with self._book.reading():
+            return [self._event(e) for e in self._reservations() if self._account in ("", e.body["account"])]
+
+    @property
+    def head(self) -> str:
+        """Number and hash of the last entry; note it elsewhere and give it as ``witness`` when opening again."""
+        with self._book.reading():
+            return self._book.head
+
+    def report(self) -> str:
+        """What is promised to whom, what was spent, and what an adversary sees, in plain sentences."""
+        history = self.history()
+        mu = math.sqrt(self._charged(self._account) * accounting.UNIT)
+        other = next(r for r in units.RELATIONS if r != self.relation)
+        factor = units.SENSITIVITY[other] / units.SENSITIVITY[self.relation]
+        delta = accounting.usable(self.delta)
+        promised = [accounting.mu_of_epsilon(self.epsilon, delta) * f for f in (1.0, factor)]
+        of = f" (modality {self._account!r})" if self._account else ""
+        lines = [
+            f"Promise{of}: epsilon {self.epsilon:g}, delta {self.delta:g}, unit {self.unit!r} "
+            f"({units.UNITS[self.unit]}), "
+            f"relation {self.relation!r} ({units.RELATIONS[self.relation]}).",
+            f"The same promise under {other!r}: epsilon {accounting.epsilon_of_mu(promised[1], delta):.4g}.",
+            f"Spent: epsilon {accounting.epsilon_of_mu(mu, delta):.4g} under {self.relation!r}, "
+            f"{accounting.epsilon_of_mu(mu * factor, delta):.4g} under {other!r} (mu {mu:.4g}); "
+            f"left for one further release: epsilon {self.remaining():.4g}.",
+            f"Releases: {len(history)}.",
+        ]
+        lines += [
+            f"  {e.name!r}: {e.n_masked} of {e.d} numbers, clip {e.clip:g}, noise {e.sigma:.4g} sensitivities, "
+            f"stability {e.stability}, mu {e.mu:.4g}, {e.state}"
+            for e in history
+        ]
+        lines.append(
+            "The adversary sees every released number, this report, the terms, and who is on the roster; not the rows, "
+            "how many of them contributed, the ids that were asked, or the noise."
+            if self.unit != "label" else
+            "The adversary sees every released number, this report, the terms, all features, and which records were "
+            "labelled; not the labels, or the noise."
+        )
+        return "\n".join(lines)
+
+    def close(self) -> None:
+        self._book.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return (
+            f"Ledger({self._book.path!r}, epsilon={self.epsilon!r}, delta={self.delta!r}, unit={self.unit!r}, "
+            f"relation={self.relation!r})"
+        )
+
+    # Within a transaction
+
+    def _stored(self, request: _Request) -> Float | None:
+        """The committed value of this request, None if its name is new; LedgerError if the name is taken."""
+        reservation = next((e for e in self._reservations() if e.body["name"] == request.name), None)
+        if reservation is None:
+            return None
+        if reservation.body["fingerprint"] != request.fingerprint:
+            raise LedgerError(
+                f"name {request.name!r} was used for another request (other clip, noise, mask, length or stability); "
+                "give this release a name of its own"
+            )
+        value = self._event(reservation).value
+        if value is None:
+            raise LedgerError(
+                f"name {request.name!r} is burned: its release was paid for but died before it was written, or is "
+                "still at work in another process; ask again under another name, which is charged again"
+            )
+        return value.copy()
+
+    def _require_budget(self, request: _Request) -> None:
+        for label, account, cap in self._caps():
+            left = cap - self._charged(account)
+            if request.grid.units > left:
+                raise BudgetExceeded(
+                    f"release {request.name!r} costs mu {math.sqrt(request.grid.units * accounting.UNIT):.6g} but "
+                    f"{label} has mu {math.sqrt(max(left, 0) * accounting.UNIT):.6g} left (mu squared adds up): "
+                    f"at most epsilon={accounting.largest_epsilon(left, self.delta):.6g} can be asked for"
+                )
+        samples = sum(int(e.body["n_masked"]) for e in self._reservations()) + int(request.mask.sum())
+        if samples > accounting.numerical_delta_units(self.epsilon, self.delta):
+            raise BudgetExceeded(
+                f"release {request.name!r} brings the ledger to {samples} noise samples, more than the share of delta "
+                "that is set aside for them; open a ledger with a larger delta"
+            )
+
+    def _caps(self) -> list[tuple[str, str, int]]:
+        """(whose, account, cap in units) that a charge has to fit; account "" is the total."""
+        return [("the ledger", "", accounting.units_of_epsilon(self.epsilon, self.delta))]
+
+    def _charged(self, account: str) -> int:
+        return sum(int(e.body["units"]) for e in self._reservations() if account in ("", e.body["account"]))
+
+    def _remaining_units(self) -> int:
+        with self._book.reading():
+            return max(0, min(cap - self._charged(account) for _, account, cap in self._caps()))
+
+    def _reservations(self) -> Iterator[Entry]:
+        return (e for e in self._book.entries if e.kind == "reserve")
+
+    def _event(self, reservation: Entry) -> Release:
+        body = reservation.body
+        commit = next(
+            (e for e in self._book.entries[reservation.seq + 1 :]
+             if e.kind == "commit" and e.body["reserved"] == reservation.seq), None,
+        )
+        value = None
+        if commit is not None:
+            value = np.frombuffer(self._book.value(commit.seq) or b"", dtype="<f8").astype(np.float64)
+            value.setflags(write=False)
+        return Release(
+            name=body["name"], time=body["time"], mu=math.sqrt(body["units"] * accounting.UNIT), clip=body["clip"],
+            sigma=body["sigma"], d=body["d"], n_masked=body["n_masked"], stability=body["stability"],
+            state="reserved" if commit is None else "committed", value=value, account=body["account"],
+        )
+
+    # The public side of a request
+
+    def _request(
+        self, d: int, clip: float, epsilon: float | None, sigma: float | None, mask: units.PublicMask | None,
+        stability: int, name: str,
+    ) -> _Request:
+        if not isinstance(name, str) or not name:
+            raise InputError(f"name was {name!r}; a text that identifies this request is expected")
+        if (epsilon is None) == (sigma is None):
+            raise InputError(f"epsilon was {epsilon!r} and sigma was {sigma!r}; exactly one of them is expected")
+        _validate.positive(clip=clip)
+        _validate.integer(1, stability=stability)
+        if epsilon is not None:
+            _validate.positive(epsilon=epsilon)
+            charge = accounting.units_of_epsilon(epsilon, self.delta)
+            if charge < 1:
+                raise InputError(f"epsilon was {epsilon!r}; at delta={self.delta!r} that is below the smallest charge")
+            sigma = accounting.sigma_of_units(charge)
+        assert sigma is not None
+        _validate.positive(sigma=sigma)
+        allowed = units.checked_mask(mask, d)
+        public = {
+            "mechanism": MECHANISM, "clip": float(clip), "sigma": float(sigma), "d": d, "stability": int(stability),
+            "mask": hashlib.sha256(np.packbits(allowed).tobytes()).hexdigest(),
+            "source": None if mask is None else mask.source,
+            "unit": self.unit, "relation": self.relation, "account": self._account,
+        }
+        return _Request(
+            name=name, clip=float(clip), sigma=float(sigma), d=d, stability=int(stability), mask=allowed,
+            grid=sums.grid(float(clip), float(sigma), int(stability) * units.SENSITIVITY[self.relation]),
+            fingerprint=hashlib.sha256(json.dumps(public, sort_keys=True).encode()).hexdigest(),
+        )
+
+    def _reservation(self, request: _Request) -> dict[str, Any]:
+        return {
+            "name": request.name, "fingerprint": request.fingerprint, "time": _now(), "units": request.grid.units,
+            "clip": request.clip, "sigma": request.sigma, "d": request.d, "n_masked": int(request.mask.sum()),
+            "stability": request.stability, "account": self._account,
+        }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

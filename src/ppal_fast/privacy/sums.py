@@ -1,0 +1,108 @@
+"""The door: clip each unit on an integer grid, sum, add the rounded Gaussian on the public mask.
+
+Released       total * gamma, total = sum_u k_u + round(N(0, S^2)) on the mask, 0 elsewhere
+Unit           as the ledger says; relation as the ledger says
+Sensitivity    K * stability (twice that for replace-one) grid units, K = floor(clip / gamma), checked in integers
+Guarantee      mu-GDP with mu = sensitivity / S, plus 2**-320 of numerical delta a coordinate
+Source         contracts 1 to 4 (docs/privacy/private-sum.md); attacked by tests/test_privacy_audit.py
+Only privacy/ledger.py calls `release`: nothing here writes a ledger.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _validate
+from ..errors import InputError
+from .accounting import UNIT
+from .randomness import NoiseStream
+
+# K <= 2**26 so that squares of a block fit int64 (kernels/clipping.py); S <= 2**30 keeps float64 deciding nearly
+# every sample. Truncation then moves a sum of n units by at most n 2**-26 clip norms, or n 2**-30 deviations.
+BOUND_BITS = 26
+DEVIATION_BITS = 30
+MOST_NOISE = 2.0**20  # in clip norms: beyond it a contribution would vanish on the grid
+SMALLEST_CLIP, LARGEST_CLIP = 2.0**-900, 2.0**900
+
+Float = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The integers of one release, from public numbers alone.
+
+    gamma       grid step, a power of two
+    bound       K, the clip norm in grid units
+    deviation   S, the noise standard deviation in grid units
+    units       its charge: mu^2 in units of 2**-40, rounded up
+    """
+
+    gamma: float
+    bound: int
+    deviation: float
+    units: int
+
+
+def grid(clip: float, sigma: float, times: int) -> Grid:
+    """The grid for clip norm ``clip`` and noise of ``sigma`` sensitivities, a sensitivity being ``times`` clips."""
+    _validate.positive(clip=clip, sigma=sigma)
+    if not SMALLEST_CLIP <= clip <= LARGEST_CLIP:
+        raise InputError(f"clip was {clip!r}; a number from {SMALLEST_CLIP:.0e} to {LARGEST_CLIP:.0e} is expected")
+    if sigma * times > MOST_NOISE:
+        raise InputError(
+            f"sigma={sigma!r} asks for noise of {sigma * times:.3g} clip norms, in which a contribution would vanish; "
+            f"at most {MOST_NOISE:.0f} are expected"
+        )
+    exact_clip, exact_deviation = Fraction(clip), Fraction(clip) * times * Fraction(sigma)
+    step = max(exact_clip / 2**BOUND_BITS, exact_deviation / 2**DEVIATION_BITS)
+    exponent = math.frexp(float(step))[1]  # step < 2**exponent
+    gamma = Fraction(2) ** exponent
+    bound = math.floor(exact_clip / gamma)
+    deviation = math.nextafter(float(exact_deviation / gamma), math.inf)
+    units = math.ceil((bound * times / Fraction(deviation)) ** 2 / Fraction(UNIT))
+    return Grid(gamma=float(gamma), bound=bound, deviation=deviation, units=units)
+
+
+def checked_rows(rows: object, mask: NDArray[np.bool_]) -> Float:
+    """The masked-in columns as float64 (n, m) contiguous; columns outside the mask are not read.
+
+    NaN and infinity are refused: a missing cell has to become a number by a public rule before it is summed.
+    """
+    table = np.asarray(rows)
+    picked = np.ascontiguousarray(table if mask.all() else table[:, mask], dtype=np.float64)
+    finite = np.isfinite(picked)
+    if not finite.all():
+        row, column = np.argwhere(~finite)[0]
+        raise InputError(
+            f"rows has a NaN or infinite entry (row {row}, column {np.flatnonzero(mask)[column]}); "
+            "finite numbers are expected: fill missing cells by a public rule"
+        )
+    return picked
+
+
+def integer_sum(rows: Float, starts: NDArray[np.intp], clip: float, at: Grid) -> Int64:
+    """The exact sum over units of their clipped, truncated contributions in grid units, (m,) int64."""
+    from ..kernels import clipping
+
+    if (len(starts) - 1) * at.bound + 64.0 * at.deviation >= 2.0**62:
+        raise InputError(f"rows has {len(starts) - 1} units; their sum would overflow the grid of clip={clip!r}")
+    total = np.zeros(rows.shape[1], dtype=np.int64)
+    clipping.integer_clip_sum(rows, starts, float(clip), 1.0 / at.gamma, at.bound, total)
+    return total
+
+
+def release(
+    rows: Float, starts: NDArray[np.intp], mask: NDArray[np.bool_], clip: float, at: Grid, stream: NoiseStream
+) -> Float:
+    """The released vector, (d,) float64, a multiple of gamma; rows and starts as from units.by_unit."""
+    total = integer_sum(rows, starts, clip, at)
+    total += stream.rounded_gaussian(len(total), at.deviation)
+    released = np.zeros(len(mask))
+    released[mask] = total * at.gamma
+    return released
