@@ -15,7 +15,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 
 from ppal_fast import PPAL, Ledger, simulate
-from ppal_fast.errors import BudgetExceeded, InputError, PPALError, PrivacyError
+from ppal_fast.errors import BudgetExceeded, InputError, InterruptedReleaseWarning, PPALError, PrivacyError
 
 
 @pytest.fixture(scope="module")
@@ -287,11 +287,39 @@ def test_owners_are_needed_under_unit_owner(table) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["random", "threshold"])
-def test_item_local_rounds_ask_about_as_many_as_planned(table, strategy) -> None:
-    loop = private(table, unit="record", strategy=strategy, n_per_round=60, epsilon=4.0)
+def test_item_local_rounds_ask_about_as_many_as_planned(strategy) -> None:
+    """The number is random, and the threshold is placed by noisy counts: a quarter of room either way."""
+    loop = private(simulate.class_shift(2, 4000, 0), unit="record", strategy=strategy, n_per_round=200, epsilon=8.0)
     asked = [len(r.asked) for r in loop.history_[1:]]
-    assert abs(np.mean(asked) - 60) < 4 * np.sqrt(60 / 3)
-    assert loop.ledger_.spent()[0] <= 4.0
+    assert abs(np.mean(asked) - 200) < 50
+    assert loop.ledger_.spent()[0] <= 8.0
+
+
+def test_an_interrupted_release_costs_its_model_and_nothing_else(table, tmp_path) -> None:
+    """As after a death between reservation and commit: the loop opens again, its answers are there."""
+    class Dying(Ledger):
+        def release_sum(self, rows, **arguments):
+            with self._book.writing():
+                request = self._request(np.shape(rows)[1], arguments["clip"], None, arguments["sigma"], None, 1,
+                                        arguments["name"])
+                self._book.append("reserve", self._reservation(request))
+            raise KeyboardInterrupt
+
+    terms = {"epsilon": 1.0, "delta": 1e-5, "unit": "label"}
+    settings = {"strategy": "random", "n_per_round": 5, "n_rounds": 1, "epsilon": 1.0, "random_state": 0}
+    ledger = Dying(tmp_path / "ledger.sqlite", **terms)
+    loop = PPAL(ledger=ledger, classes=[0, 1], **settings).start(table.X, initial(table.y))
+    rows = loop.ask()
+    with pytest.raises(KeyboardInterrupt):
+        loop.tell(rows, table.y[rows])
+    ledger.close()
+    again = PPAL(ledger=Ledger(tmp_path / "ledger.sqlite", **terms), classes=[0, 1], **settings)
+    with pytest.warns(InterruptedReleaseWarning, match="round-1"):
+        again.start(table.X, initial(table.y))
+        again.tell(again.ask(), table.y[rows])
+    with pytest.raises(NotFittedError, match="interrupted"):
+        again.predict(table.X)
+    assert len(again.history_) == 2
 
 
 class _Tape:
@@ -308,7 +336,10 @@ class _Tape:
         norms = np.linalg.norm(rows, axis=1, keepdims=True)
         self.sums.append((rows * np.minimum(1, clip / np.maximum(norms, 1e-300))).sum(axis=0))
         self.sums[-1] = (self.sums[-1], clip * stability)
-        value = self.sums[-1][0] + self.rng.normal(0, 1, rows.shape[1]) if self.tape is None else self.tape[len(self.values)]
+        if self.tape is None:
+            value = self.sums[-1][0] + self.rng.normal(0, 1, rows.shape[1])
+        else:
+            value = self.tape[len(self.values)]
         self.values.append(value)
         return value
 
@@ -318,8 +349,11 @@ class _Tape:
     def remaining(self):
         return self.epsilon
 
+    def remaining_mu(self):
+        return 10.0
+
     def history(self):
-        return [None] * len(self.values)
+        return []
 
     def report(self):
         return "a tape"
@@ -353,6 +387,6 @@ def test_forced_transcript_of_the_whole_loop_under_unit_record(table, strategy, 
     for a, b in zip(one.history_, two.history_, strict=True):
         assert set(a.asked.tolist()) - {row} == set(b.asked.tolist()) - {row}
     assert len(first.sums) == len(second.sums) > 0
-    # a missing row still contributes its observed part (all missing): at most the clip in each world
+    # the row's cells were replaced, not its part in the sums taken away: each world's part is at most the clip
     for (a, bound), (b, _) in zip(first.sums, second.sums, strict=True):
         assert np.linalg.norm(a - b) <= 2 * bound * (1 + 1e-9)

@@ -33,3 +33,7 @@ class DataWarning(UserWarning):
 
 class PublicAssumptionWarning(UserWarning):
     """Something was read from the rows and is thereby treated as public; the sentence names it."""
+
+
+class InterruptedReleaseWarning(UserWarning):
+    """A release was paid for and its process died before the value was written; it cannot be made again."""

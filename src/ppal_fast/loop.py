@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 import math
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,12 +23,13 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 from . import _validate, learners, query
-from .errors import InputError, PPALError, PrivacyError
+from .errors import InputError, InterruptedReleaseWarning, PPALError, PrivacyError
 from .privacy import Ledger, accounting
 from .table import Table
 
 Rows = NDArray[np.intp]
-Oracle = Callable[[Rows], Sequence[Any]]
+Labels = Sequence[Any] | NDArray[Any]
+Oracle = Callable[[Rows], Labels]
 
 PLAN_MARGIN = 1 - 1e-6  # the ledger rounds charges up and its cap down: leave it that much room
 HISTOGRAM_SHARE = 0.1  # of mu^2, where a strategy needs a released histogram of scores to place its threshold
@@ -117,12 +119,11 @@ class PPAL(BaseEstimator):
     def start(self, X: Any, y: Any = None, *, owners: ArrayLike | None = None) -> PPAL:
         """Take the pool X (n, d) and the initial labels y (n,), None / NaN / -1 where unknown. Returns self.
 
-        owners (n,) names the owner of each row and is needed under unit "owner". Raises PrivacyError where the
-        strategy is not allowed under the ledger's unit.
+        owners (n,) names the owner of each row: needed under unit "owner", not looked at otherwise. Raises
+        PrivacyError where the strategy is not allowed under the ledger's unit.
         """
         self._begin(X, y, owners)
-        initial = np.flatnonzero(self._asked_in == 0)
-        if len(initial):
+        if len(self._batch):
             self._close_round()
         return self
 
@@ -146,7 +147,7 @@ class PPAL(BaseEstimator):
             self._accept(rows)
         return rows
 
-    def tell(self, indices: ArrayLike, labels: Sequence[Any]) -> PPAL:
+    def tell(self, indices: ArrayLike, labels: Labels) -> PPAL:
         """Answers for rows that were asked: all of them or a part; None leaves a row open. Returns self.
 
         Raises InputError, and takes nothing, when a row was not asked, is answered already or appears twice, or when a
@@ -155,12 +156,12 @@ class PPAL(BaseEstimator):
         rows, answers = self.check_answers(indices, labels)
         self._labels[rows] = answers
         answered = set(rows.tolist())
-        self._open = [row for row in self._open if row not in answered]
+        self._open[:] = [row for row in self._open if row not in answered]
         if not self._open and len(rows):
             self._close_round()
         return self
 
-    def check_answers(self, indices: ArrayLike, labels: Sequence[Any]) -> tuple[Rows, NDArray[Any]]:
+    def check_answers(self, indices: ArrayLike, labels: Labels) -> tuple[Rows, NDArray[Any]]:
         """What ``tell`` would take, without taking it: rows and labels, the unanswered ones left out."""
         self._check_started()
         rows = np.asarray(indices)
@@ -271,12 +272,13 @@ class PPAL(BaseEstimator):
         self._check_classes(labels[_known(labels)])
         ledger = self._open_ledger()
         strategy = query.resolve(self._strategy_name(ledger))
+        learners.resolve(self.learner)
         if ledger is not None:
             query.require_sound(strategy, ledger.unit)
-        if ledger is not None and ledger.unit == "owner" and owners is None:
-            raise InputError("owners was not given; unit 'owner' needs the owner of each row")
+        by_owner = ledger is not None and ledger.unit == "owner"
+        owners_ = _owners(owners, len(table)) if by_owner else None
         self.table_ = table
-        self.owners_ = None if owners is None else _owners(owners, len(table))
+        self.owners_ = owners_
         self.history_: list[RoundRecord] = []
         self.__dict__.pop("learner_", None)
         self._entropy = _validate.random_generator(self.random_state).integers(0, 2**63, size=2).tolist()
@@ -287,8 +289,9 @@ class PPAL(BaseEstimator):
         self._n_releases = self.n_rounds + int((self._asked_in == 0).any()) if strategy.needs_model else 1
         self._map: Any = None
         self._round = 0
-        self._open: list[int] = []
-        self._scores = np.full((self._asked_in == 0).sum(), np.nan)
+        self._open: list[int] = []  # rows of the round that wait for an answer
+        self._batch = np.flatnonzero(self._asked_in == 0)  # rows of the round, in the order in which they were asked
+        self._scores = np.full(len(self._batch), np.nan)
         self._seconds = 0.0
 
     def _choose(self, candidates: Rows, n: int) -> Rows:
@@ -306,64 +309,73 @@ class PPAL(BaseEstimator):
         )
         if self._item_local:
             if self._strategy.needs_model and context.learner is not None:
-                context = replace(context, released={"score_histogram": self._release_histogram(context)})
+                context = replace(context, released=self._release_histogram(context))
             assert self._strategy.select_item_local is not None
             return self._strategy.select_item_local(context, self._asking_rate(n))
         if self._strategy.needs_model and context.learner is None:
             return query.cold_start(context)
         return self._strategy.select(context)
 
-    def _release_histogram(self, context: query.Context) -> NDArray[np.float64]:
+    def _release_histogram(self, context: query.Context) -> dict[str, Any]:
         """How many rows have which score: one private sum, from which the strategy places its threshold."""
         assert self._ledger is not None and self._mu_planned is not None
+        name = f"scores-{self._round + 1}"
+        if self._is_burned(name):
+            return {}
         mu = self._mu_planned * math.sqrt(HISTOGRAM_SHARE / self.n_rounds)
-        name = f"round-{self._round + 1}-scores"
         rows = query.histogram_rows(context)
-        return self._ledger.release_sum(rows, clip=1.0, sigma=1 / mu, owners=self.owners_, name=name)
+        total = self._ledger.release_sum(rows, clip=1.0, sigma=1 / mu, owners=self.owners_, name=name)
+        return {"score_histogram": total}
+
+    def _is_burned(self, name: str) -> bool:
+        """Paid for, but its process died before the value was written: it never left, and never will."""
+        assert self._ledger is not None
+        return any(r.state == "reserved" and r.name.split("/")[0] == name for r in self._ledger.history())
 
     def _accept(self, rows: Rows) -> None:
         """Open the next round with these rows."""
         self._round += 1
         self._asked_in[rows] = self._round
+        self._batch = rows
         self._open = rows.tolist()
         if not self._open:  # no coin fell on any row: the round is over, which only item-local rules can do
             self._close_round()
 
     def _close_round(self) -> None:
         started = time.perf_counter()
-        if self._is_due():
+        if self._is_due(self._round):
             self._learn(self._round, f"round-{self._round}")
-        rows = np.flatnonzero(self._asked_in == self._round)
+        rows = self._batch
         labels = np.array(self._labels[rows].tolist())
         spent = None if self._ledger is None else self._ledger.spent()[0]
         seconds = self._seconds + time.perf_counter() - started
         self.history_.append(RoundRecord(self._round, rows, labels, spent, self._scores, seconds))
 
-    def _is_due(self) -> bool:
+    def _is_due(self, round_: int) -> bool:
         """Whether the plan has a model at the end of this round."""
-        if not _known(self._labels).any():
+        if not (self._asked_in <= round_).any():
             return False
-        return self._ledger is None or self._strategy.needs_model or self._round >= self.n_rounds
+        return self._ledger is None or self._strategy.needs_model or round_ >= self.n_rounds
 
     def _replay(self, rounds: Sequence[Rows], answers: dict[int, Any], records: Sequence[RoundRecord]) -> None:
-        """Take over stored rounds, from ``_begin``: the state of having lived through them, the model learned once."""
+        """Take over stored rounds, from ``_begin``: the state of having lived through them, only the model in force
+        learned again. The last round may be open, or answered but without its record."""
+        for row, label in answers.items():
+            self._labels[row] = label
         for rows in rounds:
             self._round += 1
             self._asked_in[rows] = self._round
-        for row, label in answers.items():
-            self._labels[row] = label
+            self._batch = rows
+        self._open = [row for row in self._batch.tolist() if row not in answers] if rounds else []
         self.history_ = list(records)
-        self._open = [row for row in rounds[-1].tolist() if row not in answers] if rounds else []
-        closed = self._round - bool(self._open)
-        if len(records) and records[-1].round == closed:
-            now, self._round = self._round, closed
-            if self._is_due():
-                self._learn(closed, f"round-{closed}")
-            self._round = now
-        elif closed == self._round and (closed or (self._asked_in == 0).any()):
-            self._close_round()
-        if self._open:
-            self._scores = self._entropy_of(np.flatnonzero(self._asked_in == self._round))
+        recorded = bool(records) and records[-1].round == self._round
+        in_force = self._round if recorded else self._round - 1
+        if self._is_due(in_force):
+            self._learn(in_force, f"round-{in_force}")
+        if not recorded:
+            self._scores = self._entropy_of(self._batch)
+            if not self._open and (rounds or len(self._batch)):
+                self._close_round()
 
     def _learn(self, round_: int, release_name: str) -> None:
         """Fit the learner on the labels of the rounds up to this one; with a ledger, one planned release."""
@@ -375,6 +387,12 @@ class PPAL(BaseEstimator):
                 name = type(learner).__name__
                 raise PrivacyError(f"learner {name} has no private form; use one of ppal_fast.learners")
             self.learner_ = learner.fit(self.table_.values[rows], y)
+            return
+        if self._ledger is not None and self._is_burned(release_name):
+            warnings.warn(
+                f"release {release_name!r} was interrupted; its budget is spent and there is no model of that round",
+                InterruptedReleaseWarning, stacklevel=3,
+            )
             return
         options: dict[str, Any] = {"X_pool": self._pool(learner)}
         if self._ledger is not None:
@@ -471,7 +489,7 @@ class PPAL(BaseEstimator):
     def _fitted(self) -> Any:
         self._check_started()
         if not hasattr(self, "learner_"):
-            private = "the private model leaves after the last round"
+            private = "the private model leaves after the last round, if that release was not interrupted"
             reason = "no label was told yet" if self._ledger is None else private
             raise NotFittedError(f"there is no model yet: {reason}; finish() learns from what was told")
         return self.learner_
@@ -524,7 +542,9 @@ def _initial_labels(y: Any, n: int, classes: Sequence[Any] | None) -> NDArray[An
     return labels
 
 
-def _owners(owners: ArrayLike, n: int) -> NDArray[Any]:
+def _owners(owners: ArrayLike | None, n: int) -> NDArray[Any]:
+    if owners is None:
+        raise InputError("owners was not given; unit 'owner' needs the owner of each row")
     array = np.asarray(owners)
     if array.shape != (n,):
         raise InputError(f"owners has shape {array.shape}; ({n},) is expected, the owner of each row")

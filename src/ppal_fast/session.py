@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import __version__, _validate
 from .errors import InputError, SessionError
-from .loop import PPAL, RoundRecord, Rows
+from .loop import PPAL, Labels, RoundRecord, Rows
 from .privacy import Ledger
 from .table import Schema, Table
 
@@ -130,7 +130,7 @@ class Session:
                 self._store_records()
         return rows
 
-    def tell(self, indices: ArrayLike, labels: Sequence[Any]) -> Session:
+    def tell(self, indices: ArrayLike, labels: Labels) -> Session:
         """Answers for asked rows, all or a part, stored before the model sees them. Bad ones change nothing."""
         rows, answers = self.ppal.check_answers(indices, labels)
         with _transaction(self._db) as db:
