@@ -104,6 +104,10 @@ class LearningCurveDisplay:
             self.lines_.append(line)
         if self.ceiling is not None:
             ax.axhline(self.ceiling, color=ax.xaxis.label.get_color(), lw=1, ls=(0, (5, 4)), alpha=0.6)
+        heights = np.concatenate([curve.mean for curve in self.curves] + [[self.ceiling or np.nan]])
+        low, high = np.nanmin(heights), np.nanmax(heights)
+        pad = max(0.08 * (high - low), 0.01)
+        ax.set_ylim(low - 2 * pad, high + pad)  # the means decide: a band from few runs may be wider than the picture
         _label_ends(ax, self.curves, self.lines_, self.ceiling)
         ax.set_xlabel("labels bought")
         ax.set_ylabel("accuracy on rows never asked")
@@ -223,6 +227,7 @@ def write_report(path: str | os.PathLike[str], page: Page) -> Path:
     largest = max((abs(relevance) for _, relevance in page.features), default=1.0) or 1.0
     text = environment.get_template("report.html.j2").render(
         page=page, pictures=pictures, rows=table_rows(page), columns=_checkpoints(page), largest=largest,
+        entropy_known=any(not np.isnan(r.entropy) for r in page.asked),
         privacy=[line for line in page.privacy.splitlines() if line.strip()],
     )
     path = Path(path)

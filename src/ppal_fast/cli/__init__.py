@@ -25,14 +25,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            return app(args=arguments, prog_name="ppal-fast", standalone_mode=False) or 0
+            status = app(args=arguments, prog_name="ppal-fast", standalone_mode=False) or 0
         except (KeyboardInterrupt, typer.Abort):
-            print("interrupted; what was asked and answered is stored", file=sys.stderr)
-            return INTERRUPTED
+            status = INTERRUPTED
         except click_error as error:
             return _refuse(f"{error.format_message()} (ppal-fast --help lists the commands and options)")
         except (PPALError, OSError, MemoryError) as error:
             return _refuse(str(error) or type(error).__name__)
+    if status == INTERRUPTED:  # newer typer returns it, older raises Abort
+        print("ppal-fast: interrupted; a session keeps all that was asked and answered", file=sys.stderr)
+    return status
 
 
 def _refuse(sentence: str) -> int:

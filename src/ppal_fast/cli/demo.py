@@ -24,7 +24,6 @@ N_DRIVES = 10_000
 N_INITIAL = N_PER_ROUND = 20
 N_LABELS = 200
 CHECKPOINTS = (60, 100, 200)
-PRIVATE_POINTS = (40, *CHECKPOINTS)  # each is a loop of its own: a private model is released once, at its end
 EPSILON, DELTA, UNIT = 1.0, 1e-5, "label"
 
 
@@ -98,16 +97,19 @@ def run_method(number: int, seed: int) -> Outcome:
         n_labels.append(sum(len(record.asked) for record in loop.history_))
         accuracy.append(float((loop.predict(test.table) == test.y).mean()))
 
-    for end in PRIVATE_POINTS if method.epsilon else (N_LABELS,):
+    for end in CHECKPOINTS if method.epsilon else (N_LABELS,):  # a private model leaves once, at the end
         loop = PPAL(
             ZeroFillForest() if method.learner == "forest" else method.learner,
             most_uncertain if method.strategy == "uncertainty" else method.strategy,
             n_per_round=N_PER_ROUND, n_rounds=(end - N_INITIAL) // N_PER_ROUND,
             epsilon=method.epsilon, delta=DELTA, unit=UNIT, classes=[0, 1], random_state=seed,
-        )
-        loop.run(pool.table, lambda rows: pool.y[rows].tolist(), y, callback=None if method.epsilon else score)
-        if method.epsilon:
-            score(loop)
+        ).start(pool.table, y)
+        for _ in range(loop.n_rounds):
+            if method.epsilon is None:
+                score(loop)
+            rows = loop.ask()
+            loop.tell(rows, pool.y[rows].tolist())
+        score(loop.finish())
     features = chosen_columns(loop.table_, loop.labels_) if number == 0 and seed == 0 else []
     history = loop.history_ if seed == 0 else []
     return Outcome(number, seed, tuple(n_labels), tuple(accuracy), test.ceiling, history, loop.privacy_, features)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,13 +74,14 @@ def simulate(task: Task) -> None:
     answers, truth, unseen = file.labels[pool], file.labels[test].tolist(), file.table.take(test)
     curve: list[Score] = []
     with _create(task, file, rules, pool, None, len(pool), simulated=True) as session:
-        for _ in track(range(_n_rounds(session)), description="asking", transient=True):
+        rounds = range(session.ppal.n_rounds)
+        for _ in track(rounds, description="asking", transient=True, disable=not sys.stdout.isatty()):
             rows = _next_rows(session)
             if len(rows):
                 session.tell(rows, answers[rows].tolist())
             if _done(session):
                 session.finish()
-            if hasattr(session.ppal, "learner_") and not (session.ledger and not _done(session)):
+            if hasattr(session.ppal, "learner_"):  # with a ledger there may be no model before the last round
                 told = session.ppal.predict(unseen).tolist()
                 scores = float(accuracy_score(truth, told)), float(balanced_accuracy_score(truth, told))
                 curve.append((n_bought(session), *scores))
@@ -204,10 +206,6 @@ def _create(
 
 
 # --- rounds -----------------------------------------------------------------------------------------------------
-
-
-def _n_rounds(session: Session) -> int:
-    return session.ppal.n_rounds
 
 
 def _done(session: Session) -> bool:

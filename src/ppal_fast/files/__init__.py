@@ -233,7 +233,7 @@ def _warn_of_empty(path: Path, values: NDArray[np.float64], names: list[str]) ->
                       DataWarning, stacklevel=3)
     bare = np.flatnonzero(~observed.any(axis=1))
     if bare.size:
-        warnings.warn(f"{path}: {bare.size} rows have no observed cell (the first is row {bare[0] + 1}); kept",
+        warnings.warn(f"{path}: rows without an observed cell: {bare.size}, the first is row {bare[0] + 1}; kept",
                       DataWarning, stacklevel=3)
 
 
