@@ -16,7 +16,8 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from .. import _validate
 from ..errors import DataWarning, InputError, PrivacyError, PublicAssumptionWarning
 from ..table import Schema, Table
-from .representation import Representation
+from .purse import Purse
+from .representation import PoolMap
 
 if TYPE_CHECKING:
     from ..privacy import Ledger
@@ -34,19 +35,18 @@ class Labelled:
     table: Table
     codes: Codes
     classes: NDArray[Any]
-    pool: Table | Representation | None
-    ledger: Ledger | None
-    mu: float  # the privacy of the whole fit; inf without a ledger
-    name: str
-    owners: Any
+    pool: Table | PoolMap | None
+    purse: Purse | None  # None: not private
+    owners: Any  # of the rows
+    pool_owners: Any  # of the pool's rows
 
     @property
     def features_public(self) -> bool:
         """Without a ledger, or under unit label: whatever sees no label is free."""
-        return self.ledger is None or self.ledger.unit == "label"
+        return self.purse is None or self.purse.ledger.unit == "label"
 
 
-class Learner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class Learner(ClassifierMixin, BaseEstimator):
     """Base of the classifiers of this package.
 
     Tables are numpy arrays, pandas or polars frames, pyarrow tables or ``Table``; NaN is a missing cell.
@@ -161,7 +161,7 @@ class Learner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         unit = "none" if ledger is None else ledger.unit
         private = unit not in ("none", "label")
         pool = X_pool
-        if isinstance(pool, Representation):
+        if isinstance(pool, PoolMap):
             if private:
                 raise PrivacyError(
                     f"X_pool was a map learned from raw rows, which unit {unit!r} protects; give the rows themselves"
@@ -183,9 +183,13 @@ class Learner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         self.schema_: Schema = table.schema
         codes = self._read_labels(y, len(table), ledger)
-        return Labelled(
-            table, codes, self.classes_, pool, ledger, _total_mu(ledger, epsilon), name or type(self).__name__, owners
-        )
+        purse = None
+        if ledger is not None:
+            purse = Purse(ledger, epsilon, name or f"{type(self).__name__}-{len(ledger.history()) + 1}")
+        elif epsilon is not None:
+            raise InputError(f"epsilon was {epsilon!r} without a ledger; give the ledger that it is spent from")
+        of_rows, of_pool = owners if isinstance(owners, tuple) else (owners, None)
+        return Labelled(table, codes, self.classes_, pool, purse, of_rows, of_pool)
 
     def _read_labels(self, y: Any, n_rows: int, ledger: Ledger | None) -> Codes:
         if y is None:
@@ -215,28 +219,3 @@ class Learner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"y has the label {unknown[0]!r}, which is not among classes={list(position)}{near}")
         return np.array([position[label] for label in labels.tolist()], dtype=np.intp)
 
-
-def _total_mu(ledger: Ledger | None, epsilon: float | None) -> float:
-    if ledger is None:
-        if epsilon is not None:
-            raise InputError(f"epsilon was {epsilon!r} without a ledger; give the ledger that it is spent from")
-        return np.inf
-    if epsilon is None:
-        epsilon = ledger.remaining()
-    _validate.positive(epsilon=epsilon)
-    from ..privacy.accounting import mu_of_epsilon
-
-    return float(mu_of_epsilon(epsilon, ledger.delta))
-
-
-def privacy_sentence(ledger: Ledger, mu: float, n_releases: int) -> str:
-    """What holds after a private fit."""
-    from ..privacy.accounting import epsilon_of_mu
-
-    public = "features, pool and the number of labelled rows are public" if ledger.unit == "label" else (
-        "the roster, the classes and the ranges of the columns are public"
-    )
-    return (
-        f"private: epsilon={epsilon_of_mu(mu, ledger.delta):.4g} at delta={ledger.delta:g}, unit {ledger.unit}, "
-        f"relation {ledger.relation}, {n_releases} release{'s' if n_releases > 1 else ''}; {public}"
-    )

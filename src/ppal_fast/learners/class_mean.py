@@ -14,9 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import _validate
 from ..table import Table
-from ._base import NOT_PRIVATE, Labelled, Learner, privacy_sentence
-from .decoder import Design, decode, simplex_basis
+from ._base import NOT_PRIVATE, Codes, Labelled, Learner
+from .decoder import Design, Scores, decode, simplex_basis
 from .private_map import release_representation
+from .purse import Purse
 from .representation import CONSTANT, KINDS, Representation, learn_representation
 
 Float = NDArray[np.float64]
@@ -29,7 +30,7 @@ class ClassMeanClassifier(Learner):
 
     Parameters
     ----------
-    representation : "auto", "products", "factors", "mixture" or "columns": see ``learn_representation``.
+    representation : "auto", "products", "factors", "mixture", "trees" or "columns": see ``learn_representation``.
         Where features are private "auto" chooses between products and factors from released coverages.
     Others as in ``Learner``.
 
@@ -74,52 +75,52 @@ class ClassMeanClassifier(Learner):
             self._fit_private_features(labelled)
 
     def _fit_public_features(self, labelled: Labelled) -> None:
-        pool, ledger = labelled.pool, labelled.ledger
+        pool, purse = labelled.pool, labelled.purse
         if not isinstance(pool, Representation):
             pool = self.map_pool(labelled.table if pool is None else pool)
         self.representation_ = pool
         phi = pool.transform(labelled.table)
-        pull = np.ones(len(phi)) if ledger is None else 1 / np.sqrt((phi * phi).sum(axis=1))
-        rows = _outer(simplex_basis(len(labelled.classes))[labelled.codes], phi * pull[:, None])
-        noise = 0.0
-        if ledger is None:
-            total = rows.sum(axis=0)
-            self.privacy_ = NOT_PRIVATE
-        else:
-            clip, sigma = np.sqrt(1 - 1 / len(labelled.classes)), 1 / labelled.mu
-            total = ledger.release_sum(rows, clip=clip, sigma=sigma, name=f"{labelled.name}/labels")
-            noise = sigma * sensitivity(ledger, clip)
-            self.privacy_ = privacy_sentence(ledger, labelled.mu, 1)
-        V = total.reshape(len(labelled.classes) - 1, -1)
-        self.scores_ = decode(V, Design(phi, pull, pull * pull), noise, block_energy(pool.reference))
+        self.scores_, self.privacy_ = sum_and_decode(pool, phi, labelled.codes, len(labelled.classes), purse)
 
     def _fit_private_features(self, labelled: Labelled) -> None:
-        ledger = labelled.ledger
-        assert ledger is not None
+        purse = labelled.purse
+        assert purse is not None
         n_classes = len(labelled.classes)
-        owners = labelled.owners if isinstance(labelled.owners, tuple) else (labelled.owners, None)
-        self.representation_, mu, n_releases = release_representation(
-            labelled, self.representation, owners[1], _validate.random_generator(self.random_state)
-        )
+        rng = _validate.random_generator(self.random_state)
+        self.representation_ = release_representation(labelled, self.representation, rng)
         phi = self.representation_.transform(labelled.table)
         rows = np.column_stack([
-            _outer(simplex_basis(n_classes)[labelled.codes], phi), np.full(len(phi), COUNT_WEIGHT),
+            outer(simplex_basis(n_classes)[labelled.codes], phi), np.full(len(phi), COUNT_WEIGHT),
         ])
-        clip, sigma = np.sqrt(1 - 1 / n_classes + COUNT_WEIGHT**2), 1 / mu
-        total = ledger.release_sum(rows, clip=clip, sigma=sigma, owners=owners[0], name=f"{labelled.name}/labels")
-        noise = sigma * sensitivity(ledger, clip)
+        clip = np.sqrt(1 - 1 / n_classes + COUNT_WEIGHT**2)
+        total, noise = purse.release_sum(rows, clip=clip, owners=labelled.owners, name="labels")
         reference = self.representation_.reference
         n_labelled = max(total[-1] / COUNT_WEIGHT, 2.0 * n_classes)
         share = np.full(len(reference), n_labelled / len(reference))
         V = total[:-1].reshape(n_classes - 1, -1)
         self.scores_ = decode(V, Design(reference, share, share), noise, block_energy(reference))
-        self.privacy_ = privacy_sentence(ledger, labelled.mu, n_releases + 1)
+        self.privacy_ = purse.sentence()
 
     def _probabilities(self, table: Table) -> Float:
         return self.scores_.probabilities(self.representation_.transform(table))
 
 
-def _outer(coordinates: Float, phi: Float) -> Float:
+def sum_and_decode(
+    representation: Representation, phi: Float, codes: Codes, n_classes: int, purse: Purse | None
+) -> tuple[Scores, str]:
+    """The one sum over rows with public features, its decoding, and the sentence on what was spent for it."""
+    pull = np.ones(len(phi)) if purse is None else 1 / np.sqrt((phi * phi).sum(axis=1))
+    rows = outer(simplex_basis(n_classes)[codes], phi * pull[:, None])
+    if purse is None:
+        total, noise, privacy = rows.sum(axis=0), 0.0, NOT_PRIVATE
+    else:
+        total, noise = purse.release_sum(rows, clip=np.sqrt(1 - 1 / n_classes), name="labels")
+        privacy = purse.sentence()
+    V = total.reshape(n_classes - 1, -1)
+    return decode(V, Design(phi, pull, pull * pull), noise, block_energy(representation.reference)), privacy
+
+
+def outer(coordinates: Float, phi: Float) -> Float:
     """Row i: h_i (x) phi_i, flattened, (n, (K-1) D); its norm is the product of the norms."""
     return (coordinates[:, :, None] * phi[:, None, :]).reshape(len(phi), -1)
 
@@ -130,7 +131,3 @@ def block_energy(reference: Float) -> Float:
     others = max(float((reference[:, 1:] ** 2).sum(axis=1).mean()), 1e-9)
     return np.r_[constant, np.full(reference.shape[1] - 1, others)]
 
-
-def sensitivity(ledger: Any, clip: float) -> float:
-    """Sensitivity of a sum of vectors of norm at most ``clip`` under the ledger's relation."""
-    return clip if ledger.relation == "zero-out" else 2 * clip

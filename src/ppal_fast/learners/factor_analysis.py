@@ -35,7 +35,7 @@ class FactorAnalysis:
     def scores(self, Z: Float) -> Float:
         """Posterior mean of the factors given the observed cells, (n, q); zero for a row with none."""
         precision, b = self._natural(Z)
-        return np.linalg.solve(precision, b[:, :, None])[:, :, 0]
+        return np.asarray(np.linalg.solve(precision, b[:, :, None])[:, :, 0], dtype=np.float64)
 
     def fill(self, Z: Float) -> Float:
         """Z (n, p) with its missing cells replaced by their posterior mean."""

@@ -43,6 +43,10 @@ class GaussianMixture:
         """p(component | observed cells), (n, k); the weights for a row with none."""
         return _normalised(self.log_joint(Z))[0]
 
+    def fill(self, Z: Float) -> Float:
+        """Z (n, p) with its missing cells replaced by their posterior mean."""
+        return np.where(np.isnan(Z), self.responsibilities(Z) @ self.means, Z)
+
     def log_likelihood(self, Z: Float) -> Float:
         """Log density of the observed cells of each row, (n,)."""
         filled, observed = np.nan_to_num(Z), (~np.isnan(Z)).astype(np.float64)
@@ -81,14 +85,17 @@ def fit_mixture(
     return best[1]
 
 
-def maximise(filled: Float, observed: Float, shares: Float) -> GaussianMixture:
-    """M step: zero-filled cells (n, p), what is observed (n, p), component shares (n, k)."""
+def maximise(filled: Float, observed: Float, shares: Float, amount: Float | None = None) -> GaussianMixture:
+    """M step: zero-filled cells (n, p), what is observed (n, p), component shares (n, k), weights of rows (n,)."""
+    if amount is not None:
+        shares = shares * amount[:, None]
+        squares, n_observed = amount @ (filled * filled), amount @ observed
+    else:
+        squares, n_observed = (filled * filled).sum(axis=0), observed.sum(axis=0)
     counts = shares.T @ observed
     means = (shares.T @ filled) / (counts + MEAN_PRIOR)
-    residual = (filled * filled).sum(axis=0) - (counts * means * means).sum(axis=0)
-    variance = np.clip(
-        (residual + VARIANCE_PRIOR) / (observed.sum(axis=0) + VARIANCE_PRIOR), *VARIANCE_RANGE
-    )
+    residual = squares - (counts * means * means).sum(axis=0)
+    variance = np.clip((residual + VARIANCE_PRIOR) / (n_observed + VARIANCE_PRIOR), *VARIANCE_RANGE)
     weights = shares.mean(axis=0) + 1e-6
     return GaussianMixture(means, variance, weights / weights.sum())
 

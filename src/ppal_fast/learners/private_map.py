@@ -7,8 +7,8 @@ often-observed columns. Ranges, categories and the roster's size are public; not
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from .representation import (
 )
 
 Float = NDArray[np.float64]
+Release = Callable[..., tuple[Float, float]]
 
 COVERAGE_SHARE = 0.002  # shares of mu^2: of the release that tells how much is observed,
 COLUMN_SHARE = 0.05  # of the columns' moments,
@@ -41,51 +42,25 @@ N_SYNTHETIC = 5000
 PRODUCT_RADIUS = 1.6
 
 
-@dataclass(frozen=True)
-class _Purse:
-    """The sums of one fit over the pool, and what is left of mu^2 for the labels."""
-
-    labelled: Labelled
-    owners: Any
-    left: list[float]
-    names: list[str]
-
-    def sum(self, rows: Float, clip: float, share: float, name: str) -> tuple[Float, float]:
-        """The released sum and the standard deviation of its noise."""
-        ledger, mu2 = self.labelled.ledger, share * self.labelled.mu**2
-        assert ledger is not None
-        sigma = 1 / np.sqrt(mu2)
-        self.left[0] -= mu2
-        self.names.append(name)
-        total = ledger.release_sum(
-            rows, clip=clip, sigma=sigma, owners=self.owners, name=f"{self.labelled.name}/{name}"
-        )
-        return total, sigma * clip * (1 if ledger.relation == "zero-out" else 2)
-
-
-def release_representation(
-    labelled: Labelled, kind: str, pool_owners: Any, rng: np.random.Generator
-) -> tuple[Representation, float, int]:
-    """The map, the mu left for the labelled sum, and how many releases were made."""
-    if kind == "mixture":
-        raise InputError("representation was 'mixture', which needs a public pool; choose 'auto' or 'factors'")
+def release_representation(labelled: Labelled, kind: str, rng: np.random.Generator) -> Representation:
+    """The map; what is left in the purse is for the labelled sum. ``rng`` draws the rows of ``reference``."""
+    if kind in ("mixture", "trees"):
+        raise InputError(f"representation was {kind!r}, which needs a public pool; choose 'auto' or 'factors'")
     pool = labelled.pool
-    purse = _Purse(labelled, pool_owners, [labelled.mu**2], [])
     if not isinstance(pool, Table):
-        representation = _columns(labelled.table.schema)
-    else:
-        cells = _release_cells(pool, purse)
-        products = often_products(cells) if kind in ("auto", "products") else None
-        if products is not None:
-            representation = _release_products(pool, cells, products, purse)
-        elif kind != "columns" and len(cells.numeric) <= MOST_COLUMNS and len(cells.numeric) > 1:
-            representation = _release_factors(pool, cells, purse, rng)
-        else:
-            representation = _columns(pool.schema)
-    return representation, float(np.sqrt(purse.left[0])), len(purse.names)
+        return _columns(labelled.table.schema)
+    assert labelled.purse is not None
+    release = partial(labelled.purse.release_sum, owners=labelled.pool_owners)
+    cells = _release_cells(pool, release)
+    products = often_products(cells) if kind in ("auto", "products") else None
+    if products is not None:
+        return _release_products(pool, cells, products, release)
+    if kind != "columns" and 1 < len(cells.numeric) <= MOST_COLUMNS:
+        return _release_factors(pool, cells, release, rng)
+    return _columns(pool.schema)
 
 
-def _public_cells(schema: Schema) -> Cells:
+def public_cells(schema: Schema) -> Cells:
     """Cells on the public ranges, with equal frequencies: nothing known of the rows."""
     levels = category_levels(schema)
     categories = tuple(
@@ -100,27 +75,30 @@ def _public_cells(schema: Schema) -> Cells:
 
 
 def _columns(schema: Schema) -> Representation:
-    cells = _public_cells(schema)
+    cells = public_cells(schema)
     reference = np.sqrt(cells.width) * np.eye(cells.width)  # second moments of independent standard columns
     whitening = whiten(reference, 0.3, 1.0)
-    return Representation("columns", schema, cells, Columns(), whitening, whitening(reference), released=True)
+    return Representation(schema, "columns", cells, Columns(), whitening, whitening(reference), released=True)
 
 
-def _release_cells(pool: Table, purse: _Purse) -> Cells:
+def _release_cells(pool: Table, release: Release) -> Cells:
     """Coverage, means, scales and frequencies of the columns."""
-    public = _public_cells(pool.schema)
+    public = public_cells(pool.schema)
     n = len(pool)
     Z = public(pool.values)
     observed = ~np.isnan(Z)
     d = Z.shape[1]
-    filled, _ = purse.sum(observed.mean(axis=1, keepdims=True), 1.0, COVERAGE_SHARE, "coverage")
+    filled, _ = release(
+        observed.mean(axis=1, keepdims=True), clip=1.0, share=COVERAGE_SHARE, name="coverage"
+    )
     density = float(np.clip(filled[0] / n, 1 / d, 1))
     p = len(public.numeric)
     # an observed cell adds 1 + z^2/4 + z^4/16 to the squared norm: 1.44 for a standard column, up to 21 at the limit
     O, z = observed.astype(np.float64), np.nan_to_num(Z[:, :p])
     indicators = [np.nan_to_num(c.indicators(pool.values)) for c in public.categories]
     rows = np.column_stack([O[:, :p], z / 2, z * z / 4, *indicators])
-    total, _ = purse.sum(rows, float(np.sqrt(2.2 * max(density * d, 1))), COLUMN_SHARE, "columns")
+    clip = float(np.sqrt(2.2 * max(density * d, 1)))
+    total, _ = release(rows, clip=clip, share=COLUMN_SHARE, name="columns")
     counts = np.maximum(total[:p], 50)
     mean = 2 * total[p:2 * p] / counts
     scale = np.sqrt(np.clip(4 * total[2 * p:3 * p] / counts - mean**2, 0.1, PUBLIC_LIMIT**2))
@@ -140,7 +118,7 @@ def _release_cells(pool: Table, purse: _Purse) -> Cells:
 
 
 def _release_products(
-    pool: Table, cells: Cells, products: tuple[NDArray[np.intp], tuple[int, ...]], purse: _Purse
+    pool: Table, cells: Cells, products: tuple[NDArray[np.intp], tuple[int, ...]], release: Release
 ) -> Representation:
     """Second moments of phi itself: |phi phi'| <= 1, each pair once with weight sqrt 2."""
     encoder = Products(cells, *products, None)
@@ -149,16 +127,17 @@ def _release_products(
     phi = whitening(encoder(cells(pool.values)))
     upper = np.triu_indices(phi.shape[1])
     weight = np.where(upper[0] == upper[1], 1, np.sqrt(2))
-    total, _ = purse.sum(phi[:, upper[0]] * phi[:, upper[1]] * weight, 1.0, PRODUCT_SHARE, "products")
+    pairs = phi[:, upper[0]] * phi[:, upper[1]] * weight
+    total, _ = release(pairs, clip=1.0, share=PRODUCT_SHARE, name="products")
     second = np.zeros((phi.shape[1],) * 2)
     second[upper] = total / weight / len(pool)
     second = second + np.triu(second, 1).T
     values, vectors = np.linalg.eigh(second)
     reference = np.sqrt(len(second) * np.maximum(values, 1e-4))[:, None] * vectors.T
-    return Representation("products", pool.schema, cells, encoder, whitening, reference, released=True)
+    return Representation(pool.schema, "products", cells, encoder, whitening, reference, released=True)
 
 
-def _release_factors(pool: Table, cells: Cells, purse: _Purse, rng: np.random.Generator) -> Representation:
+def _release_factors(pool: Table, cells: Cells, release: Release, rng: np.random.Generator) -> Representation:
     """Principal factors of the noisy covariance; eigenvalues below the edge of its noise are dropped."""
     numeric = Cells(cells.numeric, cells.mean, cells.scale, (), cells.coverage)
     coverage = cells.coverage[numeric.numeric]
@@ -168,8 +147,8 @@ def _release_factors(pool: Table, cells: Cells, purse: _Purse, rng: np.random.Ge
     Z *= np.minimum(1, radius / np.maximum(np.sqrt((Z * Z).sum(axis=1, keepdims=True)), 1e-12))
     upper = np.triu_indices(p, 1)
     # sum over pairs j < k of (z_j z_k)^2 <= |z|^4 / 2
-    total, noise = purse.sum(
-        Z[:, upper[0]] * Z[:, upper[1]], radius**2 / np.sqrt(2), FACTOR_SHARE, "second-moments"
+    total, noise = release(
+        Z[:, upper[0]] * Z[:, upper[1]], clip=radius**2 / np.sqrt(2), share=FACTOR_SHARE, name="second-moments"
     )
     pairs = n * coverage[upper[0]] * coverage[upper[1]]
     covariance = np.zeros((p, p))
@@ -184,7 +163,7 @@ def _release_factors(pool: Table, cells: Cells, purse: _Purse, rng: np.random.Ge
     psi = model.scores(synthetic)
     whitening = whiten(psi, 0.0, 1.0)
     encoder = FactorScores(model)
-    return Representation("factors", pool.schema, numeric, encoder, whitening, whitening(psi), released=True)
+    return Representation(pool.schema, "factors", numeric, encoder, whitening, whitening(psi), released=True)
 
 
 def _principal_factors(covariance: Float, edge: float) -> FactorAnalysis:

@@ -1,6 +1,6 @@
 """The label-free map phi of rows into a few dimensions, |phi| <= 1, learned from the pool of unlabelled rows.
 
-    cells -> psi (products, factors, mixtures or columns) -> soft whitening -> clip -> append a constant -> |phi| <= 1
+    cells -> psi (products, factors, mixtures, leaves, columns) -> soft whitening -> clip -> a constant -> |phi| <= 1
 
 The map sees no label, so under unit label it is free; it depends on the pool alone, so one map serves every
 round. Which psi: with categories among a few often-observed columns their products; else the family with the
@@ -22,10 +22,11 @@ from ..table import Schema, Table
 from .cells import Cells, learn_cells
 from .factor_analysis import FactorAnalysis, fit_factors
 from .gaussian_mixture import GaussianMixture, fit_mixture
+from .leaves import leaf_components
 
 Float = NDArray[np.float64]
 
-KINDS = ("auto", "products", "factors", "mixture", "columns")
+KINDS = ("auto", "products", "factors", "mixture", "trees", "columns")
 CONSTANT = 0.4  # the constant coordinate beside a part of norm at most 1
 OFTEN, MOST_OFTEN = 0.5, 12  # coverage of an often-observed column; how many there may be
 FACTORS, COMPONENTS = (1, 2, 4, 8), (2, 6, 12, 24)
@@ -51,16 +52,22 @@ class Whitening:
 
 
 @dataclass(frozen=True)
-class Representation:
+class PoolMap:
+    """What a learner made of a pool without labels, to be given to ``fit`` as X_pool; ``schema`` reads the rows."""
+
+    schema: Schema
+
+
+@dataclass(frozen=True)
+class Representation(PoolMap):
     """A learned map. Made by ``learn_representation`` (or from released moments by ``private_map``).
 
-    kind        "products", "factors", "mixture" or "columns"
+    kind        "products", "factors", "mixture", "trees" or "columns"
     reference   (m, D) rows of phi that stand for the pool: its own, or synthetic ones of a released model
     released    True if it was made from released numbers only
     """
 
     kind: str
-    schema: Schema
     cells: Cells
     encoder: Callable[[Float], Float]
     whitening: Whitening
@@ -162,7 +169,7 @@ def learn_representation(
         kind, encoder = _latent(Z, kind, rng)
     psi = encoder(Z)
     whitening = whiten(psi, *_softness(kind, encoder))
-    return Representation(kind, table.schema, cells, encoder, whitening, whitening(psi))
+    return Representation(table.schema, kind, cells, encoder, whitening, whitening(psi))
 
 
 def often_products(cells: Cells) -> tuple[NDArray[np.intp], tuple[int, ...]] | None:
@@ -196,11 +203,32 @@ def _softness(kind: str, encoder: Callable[[Float], Float]) -> tuple[float, floa
     if kind == "products":
         return 1.0, 0.7
     many = isinstance(encoder, Responsibilities) and len(encoder.models) > 1
-    return (0.3, 1.0) if many or kind == "columns" else (0.0, 1.0)
+    return (0.3, 1.0) if many or kind in ("trees", "columns") else (0.0, 1.0)
 
 
 def _latent(Z: Float, kind: str, rng: np.random.Generator) -> tuple[str, Callable[[Float], Float]]:
-    """Factors or mixtures, by the held-out density of hidden cells given the others; then refined on all rows."""
+    """Factors, mixtures or the leaves of trees on cells filled by the better of the two."""
+    families = {"factors": (True, False), "mixture": (False, True)}.get(kind, (True, True))
+    best, mixtures = best_latent(Z, rng, *families)
+    if best is None:
+        return "columns", Columns()
+    if kind == "trees":
+        return "trees", leaf_components(Z, best, rng)
+    if isinstance(best, FactorAnalysis):
+        return "factors", FactorScores(best)
+    if len(best.weights) == 2:
+        return "mixture", Responsibilities((best,))
+    others = (best if len(m.weights) == len(best.weights) else _refined(Z, m, rng) for m in mixtures)
+    return "mixture", Responsibilities(tuple(others))
+
+
+def best_latent(
+    Z: Float, rng: np.random.Generator, with_factors: bool = True, with_mixtures: bool = True
+) -> tuple[FactorAnalysis | GaussianMixture | None, list[GaussianMixture]]:
+    """The model with the best held-out density of hidden cells given the others, refined on all rows Z (n, p).
+
+    Also all mixtures that were fitted on the way, unrefined. None if Z has too few rows and columns for any.
+    """
     chosen = rng.permutation(len(Z))[:ROWS_FOR_CHOICE]
     n_fitted = int(FITTED * len(chosen))
     hidden = np.where(rng.random((len(chosen), Z.shape[1])) < HIDDEN, np.nan, Z[chosen])
@@ -209,18 +237,19 @@ def _latent(Z: Float, kind: str, rng: np.random.Generator) -> tuple[str, Callabl
     def gain(model: FactorAnalysis | GaussianMixture) -> float:
         return float((model.log_likelihood(held_all) - model.log_likelihood(held)).mean())
 
-    factors = [fit_factors(fitted, q, n_steps=12) for q in FACTORS if q < Z.shape[1] and kind != "mixture"]
+    factors = [fit_factors(fitted, q, n_steps=12) for q in FACTORS if q < Z.shape[1] and with_factors]
     mixtures = [
         fit_mixture(fitted, k, rng, n_steps=25, n_starts=3 if k == 2 else 1)
-        for k in COMPONENTS if 5 * k <= n_fitted and kind != "factors"
+        for k in COMPONENTS if 5 * k <= n_fitted and with_mixtures
     ]
-    by_factors = max(factors, key=gain, default=None)
-    by_mixture = max(mixtures, key=gain, default=None)
-    if by_mixture is None or (by_factors is not None and gain(by_factors) >= gain(by_mixture)):
-        if by_factors is None:
-            return "columns", Columns()
-        return "factors", FactorScores(fit_factors(Z, by_factors.n_factors, n_steps=10, start=by_factors))
-    if len(by_mixture.weights) == 2:
-        mixtures = [by_mixture]
-    refined = (fit_mixture(Z, len(m.weights), rng, n_steps=10, start=m) for m in mixtures)
-    return "mixture", Responsibilities(tuple(refined))
+    if not factors and not mixtures:
+        return None, []
+    models: list[FactorAnalysis | GaussianMixture] = [*factors, *mixtures]
+    best = max(models, key=gain)
+    if isinstance(best, FactorAnalysis):
+        return fit_factors(Z, best.n_factors, n_steps=10, start=best), mixtures
+    return _refined(Z, best, rng), mixtures
+
+
+def _refined(Z: Float, model: GaussianMixture, rng: np.random.Generator) -> GaussianMixture:
+    return fit_mixture(Z, len(model.weights), rng, n_steps=10, start=model)

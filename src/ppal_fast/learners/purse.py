@@ -1,0 +1,73 @@
+"""What one fit may spend: a charge in the ledger's whole units, shared out over the sums that the fit releases."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _validate
+from ..errors import BudgetExceeded
+from ..privacy.accounting import UNIT, epsilon_of_units, sigma_of_units, units_of_epsilon
+
+if TYPE_CHECKING:
+    from ..privacy import Ledger
+
+Float = NDArray[np.float64]
+
+
+class Purse:
+    """All releases of one fit. The squares of mu add up to that of ``epsilon`` at the ledger's delta, to the last unit.
+
+    name      prefix of the releases' names
+    epsilon   None: all that remains in the ledger
+    """
+
+    def __init__(self, ledger: Ledger, epsilon: float | None, name: str) -> None:
+        if epsilon is None:
+            epsilon = ledger.remaining()
+        _validate.positive(epsilon=epsilon)
+        self.ledger = ledger
+        self.name = name
+        self.units = units_of_epsilon(epsilon, ledger.delta)
+        known = any(event.name.startswith(f"{name}/") for event in ledger.history())
+        if not known and self.mu > ledger.remaining_mu() * (1 + 1e-12):
+            raise BudgetExceeded(
+                f"epsilon={epsilon:.4g} was asked for this fit, but {ledger.remaining():.4g} is left in the ledger"
+            )
+        self.units_left = self.units
+        self.n_releases = 0
+
+    @property
+    def mu(self) -> float:
+        """The privacy of the whole fit."""
+        return float(np.sqrt(self.units * UNIT))
+
+    def release_sum(
+        self, rows: Float, *, clip: float, name: str, share: float | None = None, owners: Any = None
+    ) -> tuple[Float, float]:
+        """The noisy sum of rows (n, d), and the standard deviation of its noise.
+
+        share   of the whole fit's mu^2; None: all that is left.
+        """
+        units = self.units_left if share is None else max(1, min(self.units_left, int(share * self.units)))
+        sigma = sigma_of_units(units)
+        total = self.ledger.release_sum(rows, clip=clip, sigma=sigma, owners=owners, name=f"{self.name}/{name}")
+        self.units_left -= units
+        self.n_releases += 1
+        sensitivity = clip if self.ledger.relation == "zero-out" else 2 * clip
+        return np.asarray(total, dtype=np.float64), sigma * sensitivity
+
+    def sentence(self) -> str:
+        """What holds once the fit is done."""
+        ledger = self.ledger
+        epsilon = epsilon_of_units(self.units - self.units_left, ledger.delta)
+        if ledger.unit == "label":
+            public = "features, pool and the number of labelled rows are public"
+        else:
+            public = "the roster, the classes and the ranges and categories of the columns are public"
+        return (
+            f"private: epsilon={epsilon:.4g} at delta={ledger.delta:g}, unit {ledger.unit}, relation {ledger.relation}"
+            f", {self.n_releases} release{'' if self.n_releases == 1 else 's'}; {public}"
+        )
