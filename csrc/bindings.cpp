@@ -65,7 +65,8 @@ PYBIND11_MODULE(_density, m) {
   } catch (const std::invalid_argument& error) {
     throw py::import_error(error.what());
   }
-  m.attr("simd") = kernels->name;
+  m.def("simd_level", [] { return kernels->name; },
+        "The instruction set in use: baseline, avx2 or avx512; the environment variable PPAL_SIMD forces one.");
   bind<double>(m, "Double", "Density in float64: log densities are right to 1e-9 against a float64 log-sum-exp.");
   bind<float>(m, "Single",
               "Density with float32 sums; rows on which those underflow or cancel are redone in float64.");

@@ -7,7 +7,7 @@ inline namespace PPAL_FAST_SIMD {
 
 constexpr double log2_e = 1.4426950408889634, ln_2 = 0.6931471805599453, root_two_pi = 2.5066282746310002;
 constexpr double minus_infinity = -std::numeric_limits<double>::infinity();
-constexpr long rows_at_once = 1024;  // bounds the memory of one call whatever the number of queries
+constexpr long rows_at_once = 1020;  // a multiple of every register block; bounds the memory of one call whatever the number of queries
 constexpr double absent = -1e30;     // log2 weight of padding in the fast kernels
 
 // What one precision promises. Exponents are shifted up so that the sum uses the whole range of T.

@@ -1,0 +1,133 @@
+"""The public edge of the densities: tables and options in, checked arrays and a fitted kernel out."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.validation import validate_data
+
+from .. import _validate
+from ..errors import InputError
+from ..kernels import _density
+from ..table import Table
+
+Float = NDArray[np.float64]
+
+PAIRS_PER_CALL = 4_000_000  # a few milliseconds between two looks at pending signals
+MOST_QUERIES_PER_CALL, FEWEST_QUERIES_PER_CALL = 1020, 12  # multiples of every register block (4 and 6 queries)
+
+
+def allow_nan(tags: Any) -> Any:
+    tags.input_tags.allow_nan = True
+    return tags
+
+
+def kernel_of(precision: str) -> Callable[..., Any]:
+    _validate.one_of(("double", "single"), precision=precision)
+    return _density.Double if precision == "double" else _density.Single
+
+
+def threads(n_jobs: int) -> int:
+    if n_jobs == -1:
+        return os.cpu_count() or 1
+    _validate.integer(1, n_jobs=n_jobs)
+    return int(n_jobs)
+
+
+def read(
+    estimator: Any, X: Any, *, reset: bool, name: str = "X", fewest: int | None = None, may_be_empty: bool = False
+) -> Float:
+    """X as (n, d) float64, C-contiguous and aligned, NaN where missing; sets or checks the columns of the estimator."""
+    if reset and not may_be_empty:
+        fewest = 1
+    plain = type(X) is np.ndarray and X.dtype == np.float64 and X.flags.c_contiguous and X.flags.aligned and X.ndim == 2
+    known = not reset and not hasattr(estimator, "feature_names_in_")
+    if plain and known and X.shape[1] == estimator.n_features_in_:  # spares the microseconds of validate_data
+        rows: Float = X
+    else:
+        rows = _converted(estimator, X.values if isinstance(X, Table) else X, reset, name, fewest or 0)
+    if not np.isfinite(rows).all():
+        if np.isinf(rows).any():
+            row, column = np.argwhere(np.isinf(rows))[0]
+            raise InputError(f"{name} has an infinite value in row {row}, column {column}; use NaN for a missing cell")
+        if fewest and np.isnan(rows).all():
+            raise InputError(f"{name} has no observed cell; at least one is expected")
+    if len(rows) < (fewest or 0):
+        raise InputError(f"{name} has 0 rows; at least 1 is expected")
+    return rows
+
+
+def _converted(estimator: Any, X: Any, reset: bool, name: str, fewest: int) -> Float:
+    try:
+        if _validate.columns_of(X) is not None:
+            validate_data(estimator, X, reset=reset, skip_check_array=True)
+            rows = _validate.table(X, name=name)
+        else:
+            rows = validate_data(
+                estimator, X, reset=reset, dtype=np.float64, order="C", ensure_all_finite=False,
+                ensure_min_samples=fewest,
+            )
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(re.sub(r"\bX has\b", f"{name} has", str(error), count=1)) from None  # its name for any table
+    return np.require(rows, np.float64, ["C", "A"])
+
+
+def weights(sample_weight: Any, n: int) -> Float | None:
+    if sample_weight is None:
+        return None
+    weights = _validate.vector(sample_weight, name="sample_weight", length=n)
+    if (weights < 0).any():
+        raise InputError(f"sample_weight has {weights.min():g}; weights of at least 0 are expected")
+    if not weights.any():
+        raise InputError("sample_weight is zero for every row; at least one positive weight is expected")
+    relative: Float = weights / weights.max()
+    return relative
+
+
+def column_names(estimator: Any) -> list[str]:
+    names = getattr(estimator, "feature_names_in_", None)
+    return [f"column {j}" if names is None else f"column {names[j]!r}" for j in range(estimator.n_features_in_)]
+
+
+def fitted_kernel(
+    make: Callable[..., Any], rows: Float, bandwidth: Float, weights: Float | None, name: str = "X"
+) -> Any:
+    with np.errstate(over="ignore"):
+        for j in range(rows.shape[1]):
+            largest = np.abs(rows[:, j]).max(initial=0.0, where=~np.isnan(rows[:, j]))
+            if not np.isfinite(4 * largest / bandwidth[j]):
+                raise InputError(
+                    f"{name} has {largest:g} in column {j}, too far from zero for a bandwidth of {bandwidth[j]:g}: "
+                    "their quotient is beyond float64; a larger bandwidth is expected"
+                )
+    return make(rows, bandwidth, weights)
+
+
+def log_density(
+    kernel: Any, queries: Float, n_references: int, n_jobs: int, left_out: NDArray[np.intp] | None = None
+) -> Float:
+    """In pieces that depend on the sizes alone: equal for any number of threads, and a signal is heard between two."""
+    out = np.empty(len(queries))
+    step = min(MOST_QUERIES_PER_CALL, max(FEWEST_QUERIES_PER_CALL, PAIRS_PER_CALL // n_references // 12 * 12))
+    starts = range(0, len(queries), step)
+
+    def score(first: int) -> None:
+        part = slice(first, first + step)
+        kernel.log_density(queries[part], out[part], None if left_out is None else left_out[part])
+
+    if (workers := min(threads(n_jobs), len(starts))) > 1:
+        with ThreadPoolExecutor(workers) as pool:
+            for _ in pool.map(score, starts):  # an exception or a signal here cancels the pieces not yet begun
+                pass
+    else:
+        for first in starts:
+            score(first)
+    return out
