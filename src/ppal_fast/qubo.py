@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import numbers
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,13 @@ from scipy import sparse
 
 from . import _validate, qubo_model
 from .errors import InputError
-from .kernels import swap
-from .qubo_cardinality import FixedCardinality, search_cardinality
-from .qubo_search import Clock, Pool, search
+from .kernels import bifurcation, local_search, swap
+from .qubo_cardinality import FixedCardinality, add_neighbours, prove_minimum, search_cardinality
+from .qubo_search import Clock, Pool, add_flips, run_all, search
 
 Array = NDArray[Any]
+MOST_DESCENTS, ENOUGH_MEETINGS = 200, 6  # of a batch problem: see kernels/swap.py, swap_starts
+BATCH_WORK = 100_000  # couplings of the problems between two looks at the signals: milliseconds
 ALGORITHMS = ("auto", "bsb", "dsb", "annealing", "tabu", "swap")
 
 
@@ -101,18 +104,79 @@ def solve_qubo(
     }
     if cardinality is not None:
         _validate.integer(0, n, cardinality=cardinality)
-        if cardinality in (0, n):
-            state = np.full(n, int(cardinality > 0), np.int8)
-            energy = float(matrix.sum()) if cardinality else 0.0
-            return QUBOResult(state[None], np.array([energy]), energy, True, clock.elapsed())
-        problem = FixedCardinality(matrix, cardinality)
-        search_cardinality(problem, algorithm, pool, clock, **settings)
+    if cardinality in (0, n) and cardinality is not None:
+        state = np.full((1, n), int(cardinality > 0), np.int8)
+        energy = float(matrix.sum()) if cardinality else 0.0
+        return QUBOResult(state, np.array([energy]), energy if prove else None, prove, clock.elapsed())
+    constrained = cardinality is not None or algorithm == "swap" or prove
+    fixed = FixedCardinality(matrix, cardinality) if constrained else None
+    if fixed is not None and (cardinality is not None or algorithm == "swap"):
+        search_cardinality(fixed, algorithm, pool, clock, **settings)
+        add_neighbours(fixed, pool)
         states, energies = pool.states()
-        return QUBOResult(states, energies, None, False, clock.elapsed())
-    model = qubo_model.from_qubo(matrix)
-    search(model, algorithm, pool, clock, **settings)
-    spins, energies = pool.states()
-    return QUBOResult(model.values(spins), energies, None, False, clock.elapsed())
+    else:
+        model = qubo_model.from_qubo(matrix)
+        search(model, algorithm, pool, clock, **settings)
+        add_flips(model, pool)
+        spins, energies = pool.states()
+        states = model.values(spins)
+    bound, proven = None, False
+    if fixed is not None and prove:
+        members, bound, proven = prove_minimum(fixed, fixed.members(states[0]), clock)
+        state, energy = fixed.state(members), fixed.energy(members)
+        if energy < energies[0]:
+            states, energies = np.vstack([state[None], states[:-1]]), np.concatenate([[energy], energies[:-1]])
+        bound = float(energies[0]) if proven else bound
+    return QUBOResult(states, energies, bound, proven, clock.elapsed())
+
+
+def solve_qubo_batch(
+    Qs: ArrayLike, *, cardinality: int | None = None, algorithm: str = "auto", n_replicas: int | None = None,
+    n_steps: int | None = None, n_jobs: int = 1, random_state: Any = None,
+) -> QUBOBatchResult:
+    """Minimise x'Qx for each Q of Qs (b, n, n): thousands of small problems in compiled loops.
+
+    algorithm    "auto" (tabu, or swap with a cardinality), "bsb" and "dsb" (32 replicas side by side), or any other of
+                 ``solve_qubo``, which is then called for each problem
+    n_replicas   tabu: searches of each problem; swap: at most this many descents
+    n_steps      flips of a tabu search, steps of a bifurcation
+    The result does not depend on n_jobs. Raises InputError as ``solve_qubo`` does.
+    """
+    _check(algorithm, n_replicas, n_steps, None, None, 1, n_jobs)
+    matrices = _stack(Qs)
+    b, n = matrices.shape[:2]
+    clock, seeds = Clock(None), _seeds(random_state).generate_state(b, np.uint64)
+    x, energy = np.zeros((b, n), np.int8), np.zeros(b)
+    if cardinality is not None:
+        _validate.integer(0, n, cardinality=cardinality)
+    if algorithm == "auto":
+        algorithm = "tabu" if cardinality is None else "swap"
+    k = cardinality if cardinality is not None and algorithm == "swap" and 0 < cardinality < n else 0
+    compiled = k > 0 or (cardinality is None and algorithm in ("tabu", "bsb", "dsb"))
+    pump = np.linspace(0, 1, n_steps or 100, dtype=np.float32)
+
+    def solve(first: int, last: int) -> None:
+        part, seed, out = matrices[first:last], seeds[first:last], x[first:last]
+        if not compiled:
+            for p in range(first, last):
+                x[p] = solve_qubo(
+                    matrices[p], cardinality=cardinality, algorithm=algorithm, n_replicas=n_replicas, n_steps=n_steps,
+                    random_state=int(seeds[p]),
+                ).x
+        elif k > 0:
+            chosen = np.empty((last - first, k), np.int32)
+            swap.swap_batch(part, k, n_replicas or MOST_DESCENTS, ENOUGH_MEETINGS, seed, chosen)
+            np.put_along_axis(out, chosen, 1, axis=1)
+        elif algorithm == "tabu":
+            local_search.tabu_batch(part, n_replicas or 2, n_steps or 4 * n + 50, seed, out)
+        else:
+            bifurcation.bifurcation_batch(part, pump, bifurcation.SPREAD, algorithm == "dsb", seed, out)
+        states = out.astype(np.float64)
+        energy[first:last] = np.einsum("bi,bi->b", (states[:, None, :] @ part)[:, 0, :], states)
+
+    size = max(1, BATCH_WORK // n**2)
+    run_all((partial(solve, first, min(b, first + size)) for first in range(0, b, size)), clock, n_jobs)
+    return QUBOBatchResult(x, energy, clock.elapsed())
 
 
 def solve_ising(
@@ -150,9 +214,22 @@ def select_batch(gain: ArrayLike, similarity: ArrayLike, k: int, *, random_state
         Q = 0.5 * (likeness.toarray() if sparse.issparse(likeness) else likeness)
         np.fill_diagonal(Q, -value)
         chosen = np.empty((1, k), np.int32)
-        swap.swap_batch(Q[None], k, 8, _seeds(random_state).generate_state(1, np.uint64), chosen)
+        swap.swap_batch(Q[None], k, 8, 8, _seeds(random_state).generate_state(1, np.uint64), chosen)
         chosen = chosen[0].astype(np.intp)
     return chosen[np.argsort(-value[chosen], kind="stable")]
+
+
+def _stack(Qs: Any) -> Array:
+    """(b, n, n) float64; the first matrix that is not what it should be is named."""
+    if isinstance(Qs, np.ndarray) and Qs.ndim == 3 and Qs.dtype.kind in "biuf" and Qs.shape[1] == Qs.shape[2] > 0:
+        largest = np.abs(Qs).max(initial=0.0)
+        if np.isfinite(largest) and largest < 1e300:
+            return np.ascontiguousarray(Qs, dtype=np.float64)
+    matrices = [qubo_model.square(Q, name=f"Qs[{p}]") for p, Q in enumerate(Qs)]
+    shapes = sorted({Q.shape for Q in matrices})
+    if len(shapes) != 1:
+        raise InputError(f"Qs has matrices of shapes {shapes}; at least one matrix, all of one shape, is expected")
+    return np.stack([Q.toarray() if sparse.issparse(Q) else Q for Q in matrices])
 
 
 def _check(

@@ -11,23 +11,32 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from .errors import InputError
-from .kernels import swap
+from .kernels import bifurcation, branch_bound, swap
 from .qubo_search import Clock, Pool, run_all
 
 Array = NDArray[Any]
 LARGEST = 20_000  # variables: the couplings are held dense in float32, 1.6 GB there
 STARTS = 16  # descents of a run; between them a run's best set is perturbed
 SLICE_WORK = 20_000_000  # coupling reads between two looks at the clock: a few milliseconds
+SHARE_STEPS = 300  # subgradient steps at the root of a proof
+TABLE_ENTRIES = 20_000_000  # of the bound's table: 160 MB
+NODES_IN_SLICE = 2_000  # a few milliseconds at n = 50
 
 
 class FixedCardinality:
-    """x'Qx with 0 < k < n ones: float32 couplings for the kernels, the caller's Q in float64 for exact ends."""
+    """x'Qx with 0 < k < n ones: float32 couplings for the kernels, the caller's Q in float64 for exact ends.
 
-    def __init__(self, Q: Any, k: int) -> None:
-        self.n, self.k = Q.shape[0], k
+    Without a cardinality n idle variables join, and exactly n of the 2 n are one: the n real ones are then free.
+    """
+
+    def __init__(self, Q: Any, k: int | None) -> None:
+        self.n_real = Q.shape[0]
+        self.n: int = 2 * self.n_real if k is None else self.n_real
+        self.k: int = self.n_real if k is None else k
         if self.n > LARGEST:
             raise InputError(f"Q has {self.n} variables; with a cardinality at most {LARGEST} are expected")
-        self.Q = np.ascontiguousarray(Q.toarray() if sparse.issparse(Q) else Q)
+        self.Q = np.zeros((self.n, self.n))
+        self.Q[: self.n_real, : self.n_real] = Q.toarray() if sparse.issparse(Q) else Q
         self.W = np.empty((self.n, self.n), np.float32)
         self.d, self.highest = np.empty(self.n, np.float32), np.empty(self.n, np.float32)
         swap.couplings_of(self.Q, self.W, self.d, self.highest)
@@ -39,7 +48,12 @@ class FixedCardinality:
     def state(self, members: Array) -> Array:
         x = np.zeros(self.n, np.int8)
         x[members] = 1
-        return x
+        return x[: self.n_real]
+
+    def members(self, state: Array) -> Array:
+        """The chosen variables of a state, idle ones included."""
+        ones = np.flatnonzero(state)
+        return np.concatenate([ones, np.arange(self.n_real, self.n_real + self.k - len(ones))]).astype(np.int32)
 
     def energy(self, members: Array) -> float:
         return float(self.Q[np.ix_(members, members)].sum())
@@ -63,6 +77,9 @@ class FixedCardinality:
         g[members] -= 2.0 * np.diag(self.Q)[members]
         between = self.Q[np.ix_(members, outside)] + self.Q[np.ix_(outside, members)].T
         return g[outside][None, :] - g[members][:, None] - between, outside
+
+
+Driver = Callable[[FixedCardinality, Array, int, Clock], Iterator[Array]]
 
 
 def descents(problem: FixedCardinality, rng: Array, steps: int, clock: Clock) -> Iterator[Array]:
@@ -97,7 +114,8 @@ def tabu(problem: FixedCardinality, rng: Array, steps: int, clock: Clock) -> Ite
 def annealing(problem: FixedCardinality, rng: Array, steps: int, clock: Clock) -> Iterator[Array]:
     """Metropolis over random swaps, from twice the spread of the gradient down to a fiftieth of that."""
     members = _random_members(problem, rng)
-    g, inside, best = np.empty(problem.n, np.float32), problem.state(members).view(np.uint8), members.copy()
+    g, inside, best = np.empty(problem.n, np.float32), np.zeros(problem.n, np.uint8), members.copy()
+    inside[members] = 1
     f = swap.gradient(problem.W, problem.d, members, g)
     energy = np.array([f, f])
     hot = 2.0 * float(g.std()) or 1.0
@@ -105,6 +123,38 @@ def annealing(problem: FixedCardinality, rng: Array, steps: int, clock: Clock) -
     for first, last in clock.slices(steps):
         swap.swap_anneal(problem.W, problem.d, members, g, inside, energy, best, rng, temperatures[first:last])
     yield _descend(problem, best.copy(), rng, clock)[1]
+
+
+def _bifurcation(is_discrete: bool) -> Driver:
+    """LANES replicas drawn to the right mean; the k highest positions of each then descend by swaps."""
+
+    def run(problem: FixedCardinality, rng: Array, steps: int, clock: Clock) -> Iterator[Array]:
+        n, k = problem.n, problem.k
+        m = -(-n // bifurcation.PAD) * bifurcation.PAD
+        J, b = np.zeros((m, m), np.float32), np.zeros(m, np.float32)
+        J[:n, :n] = problem.W
+        field = 2.0 * problem.d + problem.W.sum(axis=1)
+        target = (2.0 * k - n) / n
+        b[:n] = field - (field + target * problem.W.sum(axis=1)).mean()  # no force on the mean at the wanted mean
+        rms = float(np.sqrt((np.square(J).sum(axis=1) + np.square(b))[:n].mean())) or 1.0
+        strengths = np.float32(0.5 / rms) * bifurcation.SPREAD
+        dt = min(1.0, 1.5 / float(np.sqrt(2.0 + strengths.max() * np.abs(J).sum(axis=1).max())))
+        generator = np.random.default_rng(int(rng[0]))
+        X, Y = (generator.uniform(-1, 1, (m, bifurcation.LANES)).astype(np.float32) for _ in range(2))
+        F, S, none = np.empty_like(X), np.empty_like(X), np.empty(0, np.int32)
+        pump = np.linspace(0, 1, steps, dtype=np.float32)
+        for t in range(steps):
+            if clock.over():
+                break
+            bifurcation.lanes(J, none, none, b, X, Y, F, S, pump[t : t + 1], dt, strengths, is_discrete, target, 1.0)
+        positions = X[:n] - 1e-3 * strengths * F[:n]  # among equal positions the lower field first
+        for lane in range(bifurcation.LANES):
+            members = np.argsort(-positions[:, lane], kind="stable")[:k].astype(np.int32)
+            yield _descend(problem, members, rng, clock)[1]
+            if clock.over():
+                return
+
+    return run
 
 
 def _random_members(problem: FixedCardinality, rng: Array) -> Array:
@@ -121,11 +171,12 @@ def _descend(problem: FixedCardinality, members: Array, rng: Array, clock: Clock
             return f, best.copy()
 
 
-Driver = Callable[[FixedCardinality, Array, int, Clock], Iterator[Array]]
 DRIVERS: dict[str, tuple[Driver, Callable[[int], int]]] = {  # with the default number of steps from n
     "swap": (descents, lambda n: STARTS),
     "tabu": (tabu, lambda n: 10 * n),
     "annealing": (annealing, lambda n: 200),
+    "bsb": (_bifurcation(False), lambda n: 100),
+    "dsb": (_bifurcation(True), lambda n: 100),
 }
 
 
@@ -154,3 +205,54 @@ def search_cardinality(
         return run
 
     run_all((job(r) for r in (itertools.count() if n_replicas is None else range(n_replicas))), clock, n_jobs)
+
+
+def add_neighbours(problem: FixedCardinality, pool: Pool) -> None:
+    """Fill a pool that is short of states with those one swap away from its best, best first."""
+    for state in pool.unexplored():
+        members = problem.members(state)
+        change, outside = problem.swap_changes(members)
+        real = np.minimum(members[:, None], outside[None, :]) < problem.n_real  # not one idle variable for another
+        positions = np.argsort(np.where(real, change, np.inf), axis=None)[: np.count_nonzero(real)]
+        fresh: set[bytes] = set()
+        for q, j in zip(*np.unravel_index(positions, change.shape), strict=True):
+            neighbour = members.copy()
+            neighbour[q] = outside[j]
+            pool.offer(problem.energy(neighbour), problem.state(neighbour))
+            fresh.add(problem.state(neighbour).tobytes())
+            if len(fresh) == pool.size:
+                break
+
+
+def prove_minimum(problem: FixedCardinality, members: Array, clock: Clock) -> tuple[Array, float, bool]:
+    """Branch and bound from a good set: (best set, lower bound of the minimum, proved).
+
+    Until the clock is over. The bound leaves room for float64 rounding; proved means to within it.
+    """
+    n, k = problem.n, problem.k
+    W = problem.Q + problem.Q.T
+    d = np.ascontiguousarray(problem.Q.diagonal())
+    np.fill_diagonal(W, 0.0)
+    upper = problem.energy(members)
+    tolerance = 1e-13 * float(np.abs(problem.Q).sum())
+    L, reduced = np.empty((n, n)), np.empty(n)
+    lower = branch_bound.share(W, d, k, upper, SHARE_STEPS, L, reduced)
+    order = np.argsort(reduced, kind="stable")
+    L, W, d = (np.ascontiguousarray(a) for a in (L[np.ix_(order, order)], W[np.ix_(order, order)], d[order]))
+    stride = 1 + n * n * k // TABLE_ENTRIES
+    sums = branch_bound.partner_sums(L, k, stride)
+    best_f, best = np.array([upper]), np.zeros(n, np.int8)
+    best[members] = 1
+    best = best[order]
+    g, f, count = np.empty((n + 1, n)), np.zeros(n + 1), np.zeros(n + 1, np.int64)
+    bound, tried = np.full(n + 1, lower), np.zeros(n + 1, np.int64)
+    g[0], level = d, 0
+    while level >= 0 and not clock.over():
+        level = branch_bound.branch(
+            W, d, k, sums, stride, tolerance, NODES_IN_SLICE, best_f, best, g, f, count, bound, tried, level
+        )
+    members = np.sort(order[best == 1]).astype(np.int32)
+    if level < 0:
+        return members, problem.energy(members), True
+    pending = bound[: level + 1][tried[: level + 1] < 2]
+    return members, min(float(pending.min(initial=upper)) - tolerance, problem.energy(members)), False

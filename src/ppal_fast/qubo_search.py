@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .kernels import fields, local_search
+from .kernels import bifurcation, fields, local_search
 from .qubo_model import Model
 
 Array = NDArray[Any]
@@ -66,6 +67,16 @@ class Pool:
 
     def _best(self) -> list[tuple[bytes, float]]:
         return heapq.nsmallest(self.size, self.found.items(), key=lambda item: (item[1], item[0]))
+
+    def unexplored(self) -> Iterator[Array]:
+        """While the pool is short of states: each state once, best first, so that its neighbours can be offered."""
+        explored: set[bytes] = set()
+        while len(self.found) < self.size:
+            fresh = [s for s, _ in self._best() if s not in explored]
+            if not fresh:
+                return
+            explored.add(fresh[0])
+            yield np.frombuffer(fresh[0], np.int8)
 
     def states(self) -> tuple[Array, Array]:
         """(m, n) int8 and (m,) energies, best first."""
@@ -147,6 +158,57 @@ def tabu(model: Model, seed: int, flips: int, clock: Clock, target: float) -> li
     return _ends(model, s, h, energy, best)
 
 
+def ballistic(model: Model, seed: int, steps: int, clock: Clock, target: float) -> list[Found]:
+    """LANES replicas; their signs are looked at sixteen times on the way, and the best of every lane is kept."""
+    generator = np.random.default_rng(seed)
+    J, indptr, indices, b = model.lanes
+    shape = (len(b), bifurcation.LANES)
+    X, Y = (generator.uniform(-1, 1, shape).astype(np.float32) for _ in range(2))
+    F, S, lowest = np.empty_like(X), np.empty_like(X), np.full(bifurcation.LANES, np.inf)
+    best = np.where(X[: model.n].T >= 0, 1, -1).astype(np.int8)
+    pump = np.linspace(0, 1, steps, dtype=np.float32)
+    c, dt = _forces(model, float(bifurcation.SPREAD.max()))
+    strengths = np.float32(c) * bifurcation.SPREAD
+    look = max(1, steps // 16)
+    for k in range(steps):  # a step is the slice: at n = 2000 it takes some milliseconds
+        if clock.over() or lowest.min() <= target:
+            break
+        bifurcation.lanes(J, indptr, indices, b, X, Y, F, S, pump[k : k + 1], dt, strengths, False, 0.0, 0.0)
+        if (k + 1) % look == 0 or k + 1 == steps:
+            bifurcation.lane_energies(J, indptr, indices, b, X, F, S, lowest, best)
+    found = []
+    for state in best:
+        h, _ = model.start(state)
+        found += _ends(model, state, h, np.zeros(2), state)
+    return found
+
+
+def discrete(model: Model, seed: int, steps: int, clock: Clock, target: float) -> list[Found]:
+    """One replica on the local fields."""
+    generator = np.random.default_rng(seed)
+    x, y = (generator.uniform(-0.1, 0.1, model.n).astype(np.float32) for _ in range(2))
+    s = np.where(x >= 0, 1, -1).astype(np.int8)
+    h, value = model.start(s)
+    energy, best = np.array([value, value]), s.copy()
+    pump = np.linspace(0, 1, steps, dtype=np.float32)
+    c, dt = _forces(model, 1.0)
+    for first, last in clock.slices(steps):
+        bifurcation.discrete(
+            model.couplings, model.indptr, model.indices, model.b, s, h, x, y, energy, best, pump[first:last], dt, c,
+            target,
+        )
+        if energy[1] <= target:
+            break
+    return _ends(model, s, h, energy, best)
+
+
+def _forces(model: Model, strongest: float) -> tuple[float, float]:
+    """Coupling scale c = 0.5 / row rms as Goto et al. 2021, and the time step. The fastest mode of a ballistic replica
+    has frequency sqrt(1 + c radius); dt times that must stay below 2 or the step diverges."""
+    c = 0.5 / model.row_rms
+    return c, min(1.0, 1.5 / float(np.sqrt(1.0 + strongest * c * model.radius)))
+
+
 def _random_start(model: Model, generator: np.random.Generator) -> tuple[Array, Array, Array, Array, Array]:
     s = (2 * generator.integers(0, 2, model.n, dtype=np.int8) - 1).astype(np.int8)
     h, value = model.start(s)
@@ -168,15 +230,17 @@ def _ends(model: Model, s: Array, h: Array, energy: Array, best: Array) -> list[
 
 
 Driver = Callable[[Model, int, int, Clock, float], list[Found]]
-DRIVERS: dict[str, Driver] = {"annealing": annealing, "tabu": tabu}
+DRIVERS: dict[str, Driver] = {"annealing": annealing, "tabu": tabu, "bsb": ballistic, "dsb": discrete}
 
 
 def runs(model: Model, algorithm: str, n_replicas: int | None, n_steps: int | None) -> Iterator[tuple[str, int]]:
     """(driver, steps) of each run, endless where n_replicas is None."""
+    if algorithm == "bsb" and n_replicas is not None:
+        n_replicas = -(-n_replicas // bifurcation.LANES)
+    cycle = ("annealing", "tabu") if algorithm == "auto" else (algorithm,)
     for r in itertools.count() if n_replicas is None else range(n_replicas):
-        name = ("annealing", "tabu")[r % 2] if algorithm == "auto" else algorithm
-        units = luby(r // 2 if algorithm == "auto" else r)
-        yield name, n_steps or units * (model.n * 20 if name == "tabu" else 100)
+        name = cycle[r % len(cycle)]
+        yield name, n_steps or luby(r // len(cycle)) * (model.n * 20 if name == "tabu" else 100)
 
 
 def search(
@@ -189,7 +253,7 @@ def search(
         wanted = (target - model.offset) / model.unit
         wanted += 1e-9 if model.exact else 1e-6 * model.row_rms * model.n
     if n_replicas is None and clock.time_limit is None:
-        n_replicas = 32
+        n_replicas = 32 * (4 if algorithm == "bsb" else 1)
 
     def job(name: str, steps: int, seed: int) -> None:
         for energy, state in DRIVERS[name](model, seed, steps, clock, wanted):
@@ -199,8 +263,13 @@ def search(
 
     base = int(seeds.generate_state(1, np.uint64)[0])
     plan = enumerate(runs(model, algorithm, n_replicas, n_steps))
-    run_all((_bind(job, name, steps, (base + r) % 2**64) for r, (name, steps) in plan), clock, n_jobs)
+    run_all((partial(job, name, steps, (base + r) % 2**64) for r, (name, steps) in plan), clock, n_jobs)
 
 
-def _bind(job: Callable[[str, int, int], None], name: str, steps: int, seed: int) -> Callable[[], None]:
-    return lambda: job(name, steps, seed)
+def add_flips(model: Model, pool: Pool) -> None:
+    """Fill a pool that is short of states with those one flip away from its best, best first."""
+    for state in pool.unexplored():
+        for i in np.argsort(model.changes(state))[: pool.size]:
+            neighbour = state.copy()
+            neighbour[i] = -neighbour[i]
+            pool.offer(model.energy(neighbour), neighbour)

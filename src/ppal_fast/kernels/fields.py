@@ -114,3 +114,33 @@ def descend(couplings: Array, indptr: Array, indices: Array, s: Array, h: Array)
         if not improved:
             break
     return change
+
+
+@jit()
+def ising_of(Q: Array, J: Array, b: Array, C: Array, h_up: Array) -> tuple[float, float]:
+    """J = W, b = 2 d + W 1 of 4 x'Qx, scaled to a largest magnitude of 1; C = 2 J, h_up = J 1 + b.
+
+    J and b may be padded. Returns the row rms and the largest absolute row sum.
+    """
+    n = Q.shape[0]
+    scale = 1e-300
+    for i in range(n):
+        for j in range(n):
+            scale = max(scale, abs(Q[i, j]))
+    squares, norm = 0.0, 0.0
+    for i in range(n):
+        row_sum, row_abs = 0.0, 0.0
+        for j in range(n):
+            w = (Q[i, j] / scale + Q[j, i] / scale) if i != j else 0.0
+            J[i, j] = np.float32(w)
+            C[i, j] = np.float32(2.0 * w)
+            row_sum += w
+            row_abs += abs(w)
+            squares += w * w
+        field = 2.0 * Q[i, i] / scale + row_sum
+        b[i] = np.float32(field)
+        h_up[i] = np.float32(field + row_sum)
+        squares += field * field
+        norm = max(norm, row_abs)
+    rms = np.sqrt(squares / n)
+    return (rms if rms > 0.0 else 1.0), norm

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._jit import jit
-from .fields import FAST, HUGE, add_row, below, uniform
+from .fields import FAST, HUGE, add_row, below, descend, ising_of, start, uniform
 
 Array = NDArray[Any]
 
@@ -141,3 +141,35 @@ def _jump(
         s[i] = -s[i]
         add_row(couplings, indptr, indices, h, i, s[i] > 0)
         until[i] = now + np.int32(below(rng, 10))
+
+
+@jit()
+def tabu_batch(Q: Array, starts: int, flips: int, seeds: Array, states: Array) -> None:
+    """Problems x'Qx, Q (b, n, n) float64, in turn: the best of ``starts`` tabu searches of ``flips`` flips each.
+
+    states (b, n) int8 takes the best x of each problem; seeds (b,) uint64. Cost: starts x flips x O(n) a problem.
+    """
+    n = Q.shape[1]
+    J, C = np.empty((n, n), np.float32), np.empty((n, n), np.float32)
+    b, h_up, h = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.float32)
+    s, best, none, until = np.empty(n, np.int8), np.empty(n, np.int8), np.empty(0, np.int32), np.empty(n, np.int32)
+    energy, counters, rng = np.empty(2), np.empty(2, np.int64), np.empty(1, np.uint64)
+    for p in range(Q.shape[0]):
+        ising_of(Q[p], J, b, C, h_up)
+        rng[0] = seeds[p]
+        lowest = 1e300
+        for _ in range(starts):
+            for i in range(n):
+                s[i] = 1 if uniform(rng) < np.float32(0.5) else -1
+                until[i] = 0
+            energy[:] = start(C, none, none, h_up, b, s, h)
+            counters[:] = 0
+            best[:] = s
+            tabu_search(C, none, none, s, h, energy, best, rng, until, counters, flips, min(n // 100 + 10, n // 4),
+                        5 * n + 100, -1e300)
+            start(C, none, none, h_up, b, best, h)
+            value = energy[1] + descend(C, none, none, best, h)
+            if value < lowest:
+                lowest = value
+                for i in range(n):
+                    states[p, i] = (best[i] + 1) // 2

@@ -134,22 +134,28 @@ def first_set(W: Array, d: Array, start: int, champion: Array, members: Array, o
 
 @jit()
 def swap_starts(
-    W: Array, d: Array, highest: Array, k: int, rng: Array, starts: int, champion: Array
+    W: Array, d: Array, highest: Array, k: int, rng: Array, most: int, enough: int, champion: Array
 ) -> float:
-    """Descents from ``starts`` sets; the best local minimum goes to ``champion`` (k,), its f is returned.
+    """Descents until ``enough`` independent starts ended in the best set, at most ``most``; returns its f.
 
-    Cost: about k moves of at most k n each a start.
+    Easy problems end every descent alike and stop early; rugged ones go on. champion (k,) takes the set.
+    Cost: about k moves of at most k n each a descent.
     """
     n = W.shape[0]
     members, best, order = np.empty(k, np.int32), np.empty(k, np.int32), np.arange(n).astype(np.int32)
     until = np.empty(n, np.int32)
-    lowest = 1e300
-    for start in range(starts):
-        first_set(W, d, start, champion, members, order, rng)
+    lowest, meetings = 1e300, 0
+    for begin in range(most):
+        first_set(W, d, begin, champion, members, order, rng)
         f, _ = swap_search(W, d, highest, members, best, until, rng, 10 * n, False)
-        if f < lowest:
-            lowest = f
+        independent = begin % 2 == 0
+        if f < lowest - 1e-6 * abs(lowest):
+            lowest, meetings = f, 0
             champion[:] = best
+        if independent and f <= lowest + 1e-6 * abs(lowest):
+            meetings += 1
+            if meetings == enough:
+                break
     return lowest
 
 
@@ -221,7 +227,7 @@ def swap_anneal(
 
 
 @jit()
-def swap_batch(Q: Array, k: int, starts: int, seeds: Array, chosen: Array) -> None:
+def swap_batch(Q: Array, k: int, most: int, enough: int, seeds: Array, chosen: Array) -> None:
     """Problems Q (b, n, n) float64 in turn: chosen (b, k) int32 takes the best set of each; seeds (b,) uint64."""
     n = Q.shape[1]
     W, d, highest = np.empty((n, n), np.float32), np.empty(n, np.float32), np.empty(n, np.float32)
@@ -229,7 +235,7 @@ def swap_batch(Q: Array, k: int, starts: int, seeds: Array, chosen: Array) -> No
     for p in range(Q.shape[0]):
         couplings_of(Q[p], W, d, highest)
         rng[0] = seeds[p]
-        swap_starts(W, d, highest, k, rng, starts, chosen[p])
+        swap_starts(W, d, highest, k, rng, most, enough, chosen[p])
 
 
 @jit()

@@ -1,0 +1,150 @@
+"""Branch and bound for min sum_i d_i x_i + sum_{i<j} W_ij x_i x_j with sum(x) = k: proofs for n up to about 50.
+
+The bound shares every W_ij between its two variables, L_ij + L_ji = W_ij, and lets every chosen variable pick its own
+k - 1 partners: a relaxation that is exact for none and cheap for all. The shares are improved by subgradient steps at
+the root (Caprara, Pisinger, Toth 1999, for the quadratic knapsack problem) and kept below it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._jit import jit
+
+Array = NDArray[Any]
+NO_VALUE = 1e300
+
+
+@jit()
+def share(W: Array, d: Array, k: int, upper: float, steps: int, L: Array, reduced: Array) -> float:
+    """Improve the shares L (n, n), from W/2; returns the best lower bound met. reduced (n,): d_i + its best partners.
+
+    Cost: ``steps`` times n sorts of n.
+    """
+    n = W.shape[0]
+    trial = 0.5 * W
+    picks, x = np.empty((n, n), np.int8), np.empty(n, np.int8)
+    value = np.empty(n)
+    lower, theta, stalled = -NO_VALUE, 1.0, 0
+    for _ in range(steps):
+        for i in range(n):
+            value[i] = d[i] + _pick_lowest(trial[i], k - 1, i, picks[i])
+        bound = _pick_lowest(value, k, -1, x)
+        if bound > lower + 1e-9 * abs(lower):
+            lower, stalled = bound, 0
+            L[:] = trial
+            reduced[:] = value
+        else:
+            stalled += 1
+            if stalled == 10:
+                theta, stalled = 0.5 * theta, 0
+        squares = 0.0
+        for i in range(n):
+            for j in range(i):
+                squares += float(x[i] * picks[i, j] - x[j] * picks[j, i]) ** 2
+        if squares == 0.0 or upper - lower <= 0.0:
+            break
+        step = theta * (upper - bound) / squares
+        for i in range(n):
+            for j in range(i):
+                change = step * float(x[i] * picks[i, j] - x[j] * picks[j, i])
+                trial[i, j] += change
+                trial[j, i] -= change
+    return lower
+
+
+@jit()
+def _pick_lowest(values: Array, count: int, without: int, picked: Array) -> float:
+    """Sum of the ``count`` lowest values, leaving ``without`` out; picked flags them."""
+    order = np.argsort(values)
+    total, taken = 0.0, 0
+    for p in range(values.shape[0]):
+        i = order[p]
+        picked[i] = 0
+        if i != without and taken < count:
+            picked[i] = 1
+            total += values[i]
+            taken += 1
+    return total
+
+
+@jit()
+def partner_sums(L: Array, k: int, stride: int) -> Array:
+    """(levels, n, k): sum of the r lowest L_ij over j >= level, j != i, for r < k; level = stride x first index.
+
+    Memory: n^2 k / stride floats.
+    """
+    n = L.shape[0]
+    sums = np.full(((n - 1) // stride + 1, n, k), NO_VALUE)
+    for a in range(sums.shape[0]):
+        level = a * stride
+        for i in range(n):
+            row = L[i, level:].copy()
+            if i >= level:
+                row[i - level] = NO_VALUE
+            row = np.sort(row)
+            sums[a, i, 0] = 0.0
+            for r in range(1, min(k, row.shape[0] + 1)):
+                if row[r - 1] >= NO_VALUE:
+                    break
+                sums[a, i, r] = sums[a, i, r - 1] + row[r - 1]
+    return sums
+
+
+@jit()
+def branch(
+    W: Array, d: Array, k: int, sums: Array, stride: int, tolerance: float, nodes: int, best_f: Array, best: Array,
+    g: Array, f: Array, count: Array, bound: Array, tried: Array, level: int,
+) -> int:
+    """Depth first, include before exclude, for at most ``nodes`` nodes; returns the level to go on from, or -1.
+
+    State, all carried between calls: g (n + 1, n) gradients, f, count, bound, tried (n + 1,) of the path.
+    best_f (1,), best (n,) int8 take the incumbent. A branch is cut when its bound >= best_f - tolerance.
+    While unfinished, the minimum is at least the lowest ``bound`` of the levels on the path with tried < 2.
+    """
+    n = W.shape[0]
+    scratch = np.empty(n)
+    for _ in range(nodes):
+        if level < 0:
+            return -1
+        if tried[level] == 2:
+            level -= 1
+            continue
+        include = tried[level] == 0
+        tried[level] += 1
+        after = level + 1
+        chosen = count[level] + (1 if include else 0)
+        value = f[level] + (g[level, level] if include else 0.0)
+        left = k - chosen
+        if n - after < left or bound[level] >= best_f[0] - tolerance:
+            continue
+        path = tried[level]  # the incumbent below reads inclusion from tried == 1
+        if left <= 1:
+            last = -1
+            lowest = 0.0
+            if left == 1:
+                lowest = NO_VALUE
+                for j in range(after, n):
+                    gradient = g[level, j] + (W[level, j] if include else 0.0)
+                    if gradient < lowest:
+                        lowest, last = gradient, j
+            if value + lowest < best_f[0] - tolerance:
+                best_f[0] = value + lowest
+                for j in range(n):
+                    best[j] = 1 if (j < level and tried[j] == 1) or (j == level and path == 1) or j == last else 0
+            continue
+        table = sums[after // stride]
+        for j in range(after, n):
+            g[after, j] = g[level, j] + (W[level, j] if include else 0.0)
+            scratch[j - after] = g[after, j] + table[j, left - 1]
+        ordered = np.partition(scratch[: n - after], left - 1)
+        limit = value
+        for q in range(left):
+            limit += ordered[q]
+        if limit < best_f[0] - tolerance:
+            level = after
+            f[level], count[level], bound[level], tried[level] = value, chosen, limit, 0
+    return level
