@@ -1,1 +1,1 @@
-"""asv benchmarks of ppal_fast: bench_<topic>.py per kernel, compare/ beside the peers, regress.py against the last tag."""
+"""Benchmarks: asv's in bench_<topic>.py, compare/ beside the peers, regress.py against the last tag."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.regress`: speed and quality of this commit against the last tag; exit status 1 if either was lost.
+"""`python -m benchmarks.regress`: speed and quality of this commit against the last tag; fails if either was lost.
 
 asv builds both commits and runs the suite on them in interleaved rounds. Its own comparison covers time and memory
 (factor 1.5). The track_ metrics, where lower is better (see common.py), are compared here without any allowance.
@@ -38,7 +38,7 @@ def main() -> int:
 
 
 def losses(before: Metrics, now: Metrics) -> Iterator[str]:
-    """A line for each metric that rose, or that could be had before and cannot now; metrics of one side only are new."""
+    """A line for each metric that rose, or that could be had before and cannot now; new metrics are not losses."""
     for key, old in before.items():
         if old is None or key not in now:
             continue

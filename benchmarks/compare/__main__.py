@@ -25,7 +25,7 @@ def main(topics: list[str]) -> int:
         print(f"there is no contest {unknown[0]!r}; expected some of {', '.join(TOPICS)}", file=sys.stderr)
         return 2
     print(_machine())
-    print("ratio: the peer's median time over that of ppal_fast; below 1 the peer is quicker. Lower is better in every column.")
+    print("ratio: the peer's median time over that of ppal_fast; below 1 the peer is quicker. Lower is better in all.")
     for topic in topics or TOPICS:
         importlib.import_module(f"benchmarks.compare.{topic}").main()
     return 0

@@ -44,7 +44,7 @@ def compete(title: str, contestants: list[Contestant], quality: dict[str, Callab
             print(f"  {name:34}{excuses[name]}")
             continue
         median = statistics.median(times[name])
-        columns = "".join(f"{measure(results[name]):16.3g}" for measure in quality.values())
+        columns = "".join(f"{measure(results[name]):16.6g}" for measure in quality.values())
         print(f"  {name:34}{_duration(median):>12}{median / ours:>10.2f}{columns}")
 
 

@@ -47,7 +47,7 @@ def _missing_cells(n_queries: int, n_rows: int, n_columns: int) -> None:
     rows, queries = sparse_table(n_rows, n_columns, seed=0), sparse_table(n_queries, n_columns, seed=1)
     in_numpy = _numpy_missing(queries, rows)()
     compete(
-        f"density, 80 % of the cells missing: {n_queries:,} queries, {n_rows:,} rows, {n_columns} columns (no peer takes NaN)",
+        f"density, 80 % missing: {n_queries:,} queries, {n_rows:,} rows, {n_columns} columns (no peer takes NaN)",
         [
             Contestant("ppal_fast, double", lambda: _ours(queries, rows, "double")),
             Contestant("the formula in numpy", lambda: _numpy_missing(queries, rows)),
