@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._jit import jit
-from .noise import BLOCKS, WORDS, Int64, UInt32, chacha12, normals
-
-Float = NDArray[np.float64]
+from .noise import BLOCKS, WORDS, Float, Int64, UInt32, chacha12, normals
 
 # Squares of a block of this length fit int64 beside the bound: 1024 * (2**26 + 1)**2 + 2**52 < 2**63.
 _BLOCK = 1024
@@ -25,7 +23,7 @@ def integer_clip_sum(
     """total_j += sum over units of k_j, with k = trunc(clip(v) / gamma) toward zero and |k|_2 <= K in integers.
 
     rows (n, d) float64 contiguous, sorted by unit; unit u owns rows starts[u] .. starts[u + 1] - 1, added first;
-    per_unit = 1 / gamma, a power of two; bound K = floor(clip / gamma) <= 2**26; total (d,) int64, changed.
+    per_unit = 1 / gamma, a power of two; clip = K gamma with the bound K <= 2**26; total (d,) int64, changed.
     A unit with a NaN or an infinity, in a cell or in its sum, adds nothing. Cost: 3 passes over each row.
     Independent of the order of units and of the order of rows inside a unit. Source: contract 1.
     """

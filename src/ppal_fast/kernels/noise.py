@@ -19,6 +19,7 @@ from .exact_normal import rounded_quantile
 
 UInt32 = NDArray[np.uint32]
 Int64 = NDArray[np.int64]
+Float = NDArray[np.float64]
 
 BLOCKS = 64  # ChaCha blocks in a chunk: 4 KiB of words, a quarter of the first-level cache with all buffers
 WORDS = 16 * BLOCKS
@@ -157,54 +158,63 @@ def inverse_normal_tail(p: Any) -> Any:
 
 
 @jit(fastmath={"contract"})
+def inverse_normals(words: UInt32, x: Float, error: Float) -> None:
+    """x_i = Phi^-1(U_i) for the PER_CHUNK samples of a chunk, and a proved bound on |x_i - Phi^-1(U_i)|.
+
+    U_i = 1/2 + (Q_i + theta) / 2**64, theta in [0, 1) still unknown, Q_i the signed number of words i, i + PER_CHUNK.
+    error_i is infinite in the far tail, where x_i is cut off. Both branches run over contiguous arrays, so that they
+    vectorise: the centre for all samples, then the tail for the 15 % that need it.
+    """
+    centred = np.empty(PER_CHUNK, np.int64)
+    where = np.empty(PER_CHUNK + 1, np.int64)
+    tail = np.empty(PER_CHUNK, np.uint64)
+    tail_x = np.empty(PER_CHUNK)
+    tail_error = np.empty(PER_CHUNK)
+    edge = np.int64(0.425 * 2.0**64)
+    for i in range(PER_CHUNK):
+        signed = np.int64((_u64(words[i]) << _u64(32)) | _u64(words[PER_CHUNK + i]))
+        centred[i] = signed
+        x[i] = inverse_normal_centre(np.float64(signed) * 2.0**-64)
+        error[i] = RELATIVE_ERROR * abs(x[i]) + 2.0**-60  # theta moves x by at most 7.1 * 2**-64
+    m = 0
+    for i in range(PER_CHUNK):
+        where[m] = i
+        m += (centred[i] > edge) | (centred[i] < -edge)
+    for j in range(m):
+        signed = centred[where[j]]
+        tail[j] = _u64(1 << 63) - _u64(signed) if signed >= 0 else _u64(signed) - _u64(1 << 63)
+    for j in range(m):
+        p = np.float64(tail[j]) * 2.0**-64
+        tail_x[j] = inverse_normal_tail(max(p, SMALLEST_TAIL))
+        # theta moves p by at most 2**-64, hence x by at most that over phi(x) >= p x (Mills), doubled for safety.
+        known = RELATIVE_ERROR * tail_x[j] + 2.0**-63 / (p * tail_x[j])
+        tail_error[j] = known if p > SMALLEST_TAIL else np.inf
+    for j in range(m):
+        i = where[j]
+        x[i] = tail_x[j] if centred[i] >= 0 else -tail_x[j]
+        error[i] = tail_error[j]
+
+
+@jit(fastmath={"contract"})
 def rounded_gaussian(
     out: Int64, deviation: float, key: UInt32, nonce: np.uint64, first_chunk: np.uint64
 ) -> None:
     """out_i = round(S Phi^-1(U_i)) where float64 decides it, else AMBIGUOUS.
 
     out (n,) int64; deviation S in (0, 2**40] grid units; key (8,) uint32; nonce, first_chunk uint64.
-    U_i = 1/2 + Q_i / 2**64 with Q_i the signed number of 32-bit words (i, i + PER_CHUNK) of its chunk.
     Cost: 2 words and about 40 multiplications a sample. Source: contracts 2 and 3, docs/privacy/rounded-gaussian.md.
     """
     words = np.empty(WORDS, np.uint32)
-    centred = np.empty(PER_CHUNK, np.int64)
-    y = np.empty(PER_CHUNK)
-    slack = np.empty(PER_CHUNK)
-    where = np.empty(PER_CHUNK + 1, np.int64)
-    tail = np.empty(PER_CHUNK, np.uint64)
-    tail_y = np.empty(PER_CHUNK)
-    tail_slack = np.empty(PER_CHUNK)
-    edge = np.int64(0.425 * 2.0**64)
+    x = np.empty(PER_CHUNK)
+    error = np.empty(PER_CHUNK)
     for chunk in range((out.size + PER_CHUNK - 1) // PER_CHUNK):
         chacha12(words, key, nonce, (first_chunk + _u64(chunk)) * _u64(BLOCKS))
-        for i in range(PER_CHUNK):
-            signed = np.int64((_u64(words[i]) << _u64(32)) | _u64(words[PER_CHUNK + i]))
-            centred[i] = signed
-            x = inverse_normal_centre(np.float64(signed) * 2.0**-64)
-            y[i] = deviation * x
-            slack[i] = deviation * (RELATIVE_ERROR * abs(x) + 2.0**-60)
-        m = 0
-        for i in range(PER_CHUNK):
-            where[m] = i
-            m += (centred[i] > edge) | (centred[i] < -edge)
-        for j in range(m):
-            signed = centred[where[j]]
-            tail[j] = _u64(1 << 63) - _u64(signed) if signed >= 0 else _u64(signed) - _u64(1 << 63)
-        for j in range(m):
-            p = np.float64(tail[j]) * 2.0**-64
-            x = inverse_normal_tail(max(p, SMALLEST_TAIL))
-            tail_y[j] = deviation * x
-            # The bits beyond the 64th move p by at most 2**-64, and 1/phi(x) <= 1/(p x) by Mills' ratio.
-            known = deviation * (RELATIVE_ERROR * x + 2.0**-63 / (p * x))
-            tail_slack[j] = known if p > SMALLEST_TAIL else 1.0
-        for j in range(m):
-            i = where[j]
-            y[i] = tail_y[j] if centred[i] >= 0 else -tail_y[j]
-            slack[i] = tail_slack[j]
+        inverse_normals(words, x, error)
         start = chunk * PER_CHUNK
         for i in range(min(PER_CHUNK, out.size - start)):
-            k = math.floor(y[i] + 0.5)
-            decided = abs(y[i] - k) < 0.5 - slack[i]
+            y = deviation * x[i]
+            k = math.floor(y + 0.5)
+            decided = abs(y - k) < 0.5 - deviation * error[i]
             out[start + i] = np.int64(k) if decided else AMBIGUOUS
 
 
@@ -288,7 +298,7 @@ def _box_muller_32(a: Any, b: Any) -> Any:
 def normals(words: UInt32, out: NDArray[Any]) -> None:
     """Standard normals from random words: float32 by Box-Muller, one a word; float64 by inversion, one a pair.
 
-    Not a private mechanism. Outside exp(-25) the float64 tail is cut, which no simulation of below 1e10 draws sees.
+    Not a private mechanism. The float64 tail is cut at a probability of 2**-36, the float32 one at 2**-33.
     """
     half = words.size // 2
     if out.itemsize == 4:
@@ -297,18 +307,7 @@ def normals(words: UInt32, out: NDArray[Any]) -> None:
             out[i] = a
             out[half + i] = b
     else:
-        where = np.empty(half + 1, np.int64)
-        m = np.int64(0)
-        for i in range(half):
-            q = np.float64(np.int64((_u64(words[i]) << _u64(32)) | _u64(words[half + i]))) * 2.0**-64
-            out[i] = inverse_normal_centre(q)
-            where[m] = i
-            m += abs(q) > 0.425
-        for j in range(m):
-            i = where[j]
-            q = np.float64(np.int64((_u64(words[i]) << _u64(32)) | _u64(words[half + i]))) * 2.0**-64
-            x = inverse_normal_tail(max(0.5 - abs(q), SMALLEST_TAIL))
-            out[i] = x if q >= 0.0 else -x
+        inverse_normals(words, out, np.empty(PER_CHUNK))
 
 
 @jit()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from fractions import Fraction
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,3 +34,159 @@ def best_quadratic(
         if score > best_score:
             best, best_score = int(i), score
     return best
+
+
+def log_density(
+    references: NDArray[np.float64], bandwidth: NDArray[np.float64], queries: NDArray[np.float64],
+    weights: NDArray[np.float64] | None = None, left_out: NDArray[np.intp] | None = None,
+) -> NDArray[np.float64]:
+    """Gaussian kernel density, one query, one column at a time; NaN is a missing cell, reference left_out[i] is absent.
+
+    log p(x) = logsumexp_i [ log w_i + sum_j log N(x_j; y_ij, h_j^2) ] over the observed columns j of x, with
+    log p_j(x_j) in place of log N where y_ij is missing; p_j is column j's own density over its observed cells.
+    """
+    given = np.ones(len(references)) if weights is None else weights
+    out = np.empty(len(queries))
+    for i, x in enumerate(queries):
+        w = given.copy()
+        if left_out is not None and left_out[i] >= 0:
+            w[left_out[i]] = 0
+        y, w = references[w > 0], w[w > 0]
+        if np.isnan(x).all():
+            out[i] = 0
+            continue
+        terms = np.log(w / w.sum())
+        for j in np.flatnonzero(~np.isnan(x)):
+            observed = ~np.isnan(y[:, j])
+            with np.errstate(over="ignore"):
+                kernel = -0.5 * ((x[j] - y[:, j]) / bandwidth[j]) ** 2 - np.log(bandwidth[j] * np.sqrt(2 * np.pi))
+            if observed.any():
+                own = log_sum_exp(np.log(w[observed] / w[observed].sum()) + kernel[observed])
+                terms = terms + np.where(observed, kernel, own)
+        out[i] = log_sum_exp(terms)
+    return out
+
+
+def log_sum_exp(terms: NDArray[np.float64]) -> float:
+    """log sum exp(terms) without overflow; minus infinity for no terms."""
+    largest = terms.max(initial=-np.inf)
+    return float(largest if np.isinf(largest) else largest + np.log(np.exp(terms - largest).sum()))
+
+
+def chacha12_block(key: list[int], nonce: int, counter: int) -> list[int]:
+    """The 16 words of one block, on whole numbers (Bernstein 2008): key 8 words, 64-bit nonce and counter."""
+    constants = [0x61707865, 0x3320646E, 0x79622D32, 0x6B206574]
+    low, high = 2**32 - 1, 32
+    start = [*constants, *key, counter & low, counter >> high, nonce & low, nonce >> high]
+    x = list(start)
+
+    def rotate(value: int, by: int) -> int:
+        return ((value << by) | (value >> (32 - by))) & low
+
+    def quarter(a: int, b: int, c: int, d: int) -> None:
+        for p, q, r, by in ((a, b, d, 16), (c, d, b, 12), (a, b, d, 8), (c, d, b, 7)):
+            x[p] = (x[p] + x[q]) & low
+            x[r] = rotate(x[r] ^ x[p], by)
+
+    for _ in range(6):
+        for column in range(4):
+            quarter(column, 4 + column, 8 + column, 12 + column)
+        for diagonal in range(4):
+            quarter(diagonal, 4 + (diagonal + 1) % 4, 8 + (diagonal + 2) % 4, 12 + (diagonal + 3) % 4)
+    return [(a + b) & low for a, b in zip(x, start, strict=True)]
+
+
+def noise_bits(i: int, key: list[int], nonce: int) -> int:
+    """The first 64 bits of sample i as a number in [0, 2**64): words w and w + 8 of block 64 (i // 512) + i % 64."""
+    chunk, j = divmod(i, 512)
+    word, block = divmod(j, 64)
+    words = chacha12_block(key, nonce, 64 * chunk + block)
+    return (((words[word] << 32) | words[word + 8]) + 2**63) % 2**64
+
+
+def rounded_quantile(u: int, bits: int, deviation: float, cdf: Callable[[Fraction], Fraction]) -> tuple[int, int]:
+    """round(S Phi^-1(U)) at both ends of U in [u, u + 1] / 2**bits, by halving on the definition; cdf is Phi."""
+
+    def quantile(p: Fraction) -> int:
+        low, high = -int(40 * deviation) - 2, int(40 * deviation) + 2  # Phi((low + 1/2) / S) <= p < Phi((high + 1/2) / S)
+        while high - low > 1:
+            middle = (low + high) // 2
+            if cdf(Fraction(2 * middle + 1, 2) / Fraction(deviation)) <= p:
+                low = middle
+            else:
+                high = middle
+        return high
+
+    return quantile(Fraction(u, 2**bits)), quantile(Fraction(u + 1, 2**bits))
+
+
+def integer_clip_sum(
+    rows: NDArray[np.float64], owners: list[int], clip: float, gamma: float, bound: int
+) -> list[int]:
+    """Sum over owners of trunc(clip(sum of their rows) / gamma), whose norm is checked in whole numbers."""
+    total = [0] * rows.shape[1]
+    for owner in sorted(set(owners)):
+        mine = rows[[i for i, o in enumerate(owners) if o == owner]]
+        v = [sum(sorted(float(x) for x in column)) for column in mine.T]
+        if not all(math.isfinite(x) for x in v) or not any(v):
+            continue
+        exact = sum(Fraction(x) ** 2 for x in v)
+        scale = Fraction(1)
+        if exact > Fraction(clip) ** 2:
+            root = Fraction(math.isqrt(math.floor(exact * 2**4400)) + 1, 2**2200)  # at or above the norm
+            scale = Fraction(clip) / root
+        k = [math.trunc(Fraction(x) * scale / Fraction(gamma)) for x in v]
+        assert sum(x * x for x in k) <= bound**2
+        total = [a + b for a, b in zip(total, k, strict=True)]
+    return total
+
+
+def masked_clip_noise(
+    gradients: NDArray[np.float64], groups: NDArray[np.intp], clip: float, deviation: float, normals: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Clipped rows plus noise in the chosen groups, zero elsewhere; normals (m, P) standard."""
+    noisy = np.zeros(gradients.shape)
+    for r, group in enumerate(groups):
+        norm = math.sqrt(float((gradients[group] ** 2).sum()))
+        noisy[group] = gradients[group] * min(1.0, clip / norm if norm > 0.0 else 1.0) + deviation * normals[r]
+    return noisy
+
+
+def box_muller(a: int, b: int) -> tuple[float, float]:
+    """Two standard normals of two 32-bit words: a gives the radius; b an angle below pi/4, a swap and two signs."""
+    radius = math.sqrt(-2.0 * math.log(a * 2.0**-32 + 2.0**-33))
+    angle = (b >> 3) * (math.pi / 4 * 2.0**-29)
+    first, second = (math.sin(angle), math.cos(angle)) if b & 1 else (math.cos(angle), math.sin(angle))
+    return radius * (first if b & 2 else -first), radius * (second if b & 4 else -second)
+
+
+def discrete_gaussian(deviation: Fraction, below: Callable[[int], int]) -> int:
+    """One exact sample of P(x) ~ exp(-x^2 / (2 S^2)): algorithm 3 of Canonne, Kamath, Steinke 2020 (arXiv:2004.00010).
+
+    below(n) -> a uniform whole number in [0, n). Rational arithmetic alone: the exact neighbour of the rounded Gaussian.
+    """
+
+    def bernoulli_exp(x: Fraction) -> bool:
+        """True with probability exp(-x)."""
+        while x > 1:
+            if not bernoulli_exp(Fraction(1)):
+                return False
+            x -= 1
+        k = 1
+        while below(x.denominator * k) < x.numerator:
+            k += 1
+        return k % 2 == 1
+
+    t = math.floor(deviation) + 1
+    while True:
+        u = below(t)
+        if not bernoulli_exp(Fraction(u, t)):
+            continue
+        v = 0
+        while bernoulli_exp(Fraction(1)):
+            v += 1
+        x, negative = u + t * v, below(2) == 1
+        if x == 0 and negative:
+            continue
+        if bernoulli_exp((x - deviation**2 / t) ** 2 / (2 * deviation**2)):
+            return -x if negative else x

@@ -5,11 +5,14 @@ Importing this package needs numpy alone; the compiled kernels load when the fir
 
 from __future__ import annotations
 
-from . import accounting
+from . import accounting, audit
 from .accounting import epsilon_of, epsilon_of_mu, gaussian_sigma, mu_of_epsilon
+from .budgets import PersonLedger
 from .ledger import Ledger, Release
+from .simulation import masked_clip_noise
 from .units import PublicMask
 
 __all__ = [
-    "Ledger", "PublicMask", "Release", "accounting", "epsilon_of", "epsilon_of_mu", "gaussian_sigma", "mu_of_epsilon",
+    "Ledger", "PersonLedger", "PublicMask", "Release", "accounting", "audit", "epsilon_of", "epsilon_of_mu",
+    "gaussian_sigma", "masked_clip_noise", "mu_of_epsilon",
 ]

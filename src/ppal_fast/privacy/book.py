@@ -53,6 +53,7 @@ class Book:
         self._lock = threading.RLock()
         self._process = os.getpid()
         self._in_memory = self.path == ":memory:"
+        self._files: list[tuple[int, int]] = []  # the file and its write-ahead log, once open
         if not self._in_memory:
             self._create_if_absent(terms)
         with self._as_ledger_error():
@@ -61,17 +62,15 @@ class Book:
                 uri=not self._in_memory, timeout=WAIT, isolation_level=None, check_same_thread=False,
             )
         try:
-            if self._in_memory:
-                _found(self._connection, terms)
-            self._inode = self._file()
             with self._as_ledger_error():
+                if self._in_memory:
+                    _found(self._connection, terms)
                 self._check_kind_of_file()
-                # A commit ends by truncating the journal and syncing it: durable when COMMIT returns, and the
-                # whole ledger stays in one file. (DELETE with FULL may lose the last commit to a power cut.)
-                self._connection.execute("PRAGMA journal_mode=TRUNCATE")
+                # With a write-ahead log, FULL syncs the log at each COMMIT: durable when it returns, one sync each.
                 self._connection.execute("PRAGMA synchronous=FULL")
             with self.writing():  # also finds a file that cannot be written
                 self._check_terms(terms)
+            self._files = self._identity()
         except BaseException:
             self._connection.close()
             raise
@@ -121,7 +120,7 @@ class Book:
         with self._lock, self._as_ledger_error():
             if self._process != os.getpid():
                 raise LedgerError(f"{self.path} was opened before a fork; open it again in the child process")
-            if self._file() != self._inode:
+            if self._files and self._identity() != self._files:
                 raise LedgerError(f"{self.path} was deleted or replaced while open; restore it and open it again")
             self._connection.execute(begin)
             try:
@@ -173,14 +172,16 @@ class Book:
                     "a ledger keeps the terms that it was made with"
                 )
 
-    def _file(self) -> tuple[int, int] | None:
-        if self._in_memory:
-            return None
-        try:
-            status = os.stat(self.path)
-        except OSError:
-            return (-1, -1)
-        return (status.st_dev, status.st_ino)
+    def _identity(self) -> list[tuple[int, int]]:
+        """Device and inode of the file and of its log; an empty list in memory."""
+        found = []
+        for name in [] if self._in_memory else [self.path, self.path + "-wal"]:
+            try:
+                status = os.stat(name)
+                found.append((status.st_dev, status.st_ino))
+            except OSError:
+                found.append((-1, -1))
+        return found
 
     def _create_if_absent(self, terms: Mapping[str, Any]) -> None:
         """A new file appears whole or not at all: written aside, synced, then linked under its name."""
@@ -200,7 +201,8 @@ class Book:
             ) from None
         try:
             with self._as_ledger_error(), contextlib.closing(sqlite3.connect(aside, isolation_level=None)) as new:
-                new.execute("PRAGMA journal_mode=MEMORY")
+                if new.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
+                    raise LedgerError(f"{self.path} is not on a local disk; a ledger cannot be kept there safely")
                 _found(new, terms)
             _sync(aside)
             with contextlib.suppress(FileExistsError):  # another process was first: its terms are checked next

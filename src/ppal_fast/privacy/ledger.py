@@ -163,7 +163,7 @@ class Ledger:
             contributions, starts = units.by_unit(sums.checked_rows(rows, request.mask), owners, self.unit)
             self._book.append("reserve", self._reservation(request))
             reserved = len(self._book.entries)
-        released = sums.release(contributions, starts, request.mask, request.clip, request.grid, NoiseStream())
+        released = sums.release(contributions, starts, request.mask, request.grid, NoiseStream())
         with self._book.writing():
             self._book.append("commit", {"reserved": reserved, "time": _now()}, released.astype("<f8").tobytes())
         return released

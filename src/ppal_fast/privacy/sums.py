@@ -86,22 +86,22 @@ def checked_rows(rows: object, mask: NDArray[np.bool_]) -> Float:
     return picked
 
 
-def integer_sum(rows: Float, starts: NDArray[np.intp], clip: float, at: Grid) -> Int64:
+def integer_sum(rows: Float, starts: NDArray[np.intp], at: Grid) -> Int64:
     """The exact sum over units of their clipped, truncated contributions in grid units, (m,) int64."""
     from ..kernels import clipping
 
     if (len(starts) - 1) * at.bound + 64.0 * at.deviation >= 2.0**62:
-        raise InputError(f"rows has {len(starts) - 1} units; their sum would overflow the grid of clip={clip!r}")
+        raise InputError(f"rows has {len(starts) - 1} units; their sum would overflow the grid")
     total = np.zeros(rows.shape[1], dtype=np.int64)
-    clipping.integer_clip_sum(rows, starts, float(clip), 1.0 / at.gamma, at.bound, total)
+    clipping.integer_clip_sum(rows, starts, at.bound * at.gamma, 1.0 / at.gamma, at.bound, total)
     return total
 
 
 def release(
-    rows: Float, starts: NDArray[np.intp], mask: NDArray[np.bool_], clip: float, at: Grid, stream: NoiseStream
+    rows: Float, starts: NDArray[np.intp], mask: NDArray[np.bool_], at: Grid, stream: NoiseStream
 ) -> Float:
     """The released vector, (d,) float64, a multiple of gamma; rows and starts as from units.by_unit."""
-    total = integer_sum(rows, starts, clip, at)
+    total = integer_sum(rows, starts, at)
     total += stream.rounded_gaussian(len(total), at.deviation)
     released = np.zeros(len(mask))
     released[mask] = total * at.gamma

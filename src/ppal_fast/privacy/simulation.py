@@ -1,0 +1,61 @@
+"""Clip and noise in fast floating point, to try a private training before paying for it. Never a release."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _validate
+from ..errors import InputError
+from .units import PublicMask, checked_mask
+
+
+def masked_clip_noise(
+    gradients: Any, mask: PublicMask, *, clip: float, sigma: float, random_state: Any = None, n_jobs: int = 1
+) -> NDArray[Any]:
+    """Each masked-in group clipped to L2 norm ``clip``, plus Gaussian noise of standard deviation clip * sigma.
+
+    gradients (G, P) groups x parameters, float32 or float64 (anything else becomes float64), finite; mask a
+    PublicMask of length G. Returns (G, P) of the same dtype: 0 outside the mask, where gradients are not read.
+
+    NOT PRIVATE and not to be released: floating-point noise leaks its input through the values that it can take
+    (Mironov 2012, doi:10.1145/2382196.2382264), and ``random_state`` may seed it. What is to be released goes
+    through Ledger.release_sum. The same random_state gives the same result for every n_jobs.
+    """
+    array = np.asarray(gradients)
+    if array.dtype not in (np.float32, np.float64):
+        array = _validate.table(array, name="gradients")
+    if array.ndim != 2:
+        raise InputError(f"gradients has shape {array.shape}; (groups, parameters) is expected")
+    if not isinstance(mask, PublicMask):
+        raise InputError(f"mask was a {type(mask).__name__}; PublicMask(mask, source) is expected")
+    groups = np.flatnonzero(checked_mask(mask, len(array), of="groups"))
+    _validate.positive(clip=clip)
+    _validate.non_negative(sigma=sigma)
+    _validate.integer(1, n_jobs=n_jobs)
+    noisy = np.zeros(array.shape, dtype=array.dtype)
+    if not groups.size or not array.shape[1]:
+        return noisy
+    read = array[groups]
+    # A NaN or an infinity survives a sum, which is the cheaper look.
+    if not np.isfinite(read.sum(axis=1)).all() and not np.isfinite(read).all():
+        raise InputError("gradients has NaN or infinite entries inside the mask; finite numbers are expected")
+
+    from ..kernels import clipping, noise
+
+    if random_state is None:
+        key = np.frombuffer(bytearray(os.urandom(32)), dtype=np.uint32)
+    else:
+        key = _validate.random_generator(random_state).integers(2**32, size=8, dtype=np.uint32)
+    array = np.require(array, requirements=["C", "W"])
+
+    def work(start: int, stop: int) -> None:
+        clipping.masked_clip_noise(
+            array, groups[start:stop], float(clip), float(clip * sigma), key, np.uint64(0), start, noisy
+        )
+
+    noise.in_chunks(work, len(groups), 1, n_jobs)
+    return noisy
