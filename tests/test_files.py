@@ -34,7 +34,7 @@ def sentence(error: pytest.ExceptionInfo[InputError]) -> str:
 def check_good(read: files.TableFile) -> None:
     assert read.table.schema.names == ("size", "made", "maker")
     assert read.table.schema.levels == (None, None, ("Ox", "Yak"))
-    assert read.dates == ("made",)
+    assert read.kinds == {"size": "number", "made": "date", "maker": "category"}
     np.testing.assert_array_equal(
         read.table.values, [[1.5, 19783, 0], [np.nan, 19784, 1], [3, np.nan, 0]]
     )
@@ -62,6 +62,7 @@ def test_the_same_table_in_many_dresses(write, content: bytes) -> None:
 
 def test_parquet_reads_like_csv(tmp_path: Path) -> None:
     import datetime
+
     import pyarrow.parquet as pq
 
     columns = {
@@ -161,6 +162,15 @@ def test_a_schema_fixes_kinds_ranges_levels_and_classes(write) -> None:
     np.testing.assert_array_equal(read.table.values[:, 1], [0, 1])
 
 
+def test_counts_are_learned_on_a_logarithmic_scale_and_shown_as_they_were(write, tmp_path: Path) -> None:
+    rules = files.read_schema(write("column,kind,low,high\nn,count,0,1e9\nx,number,0,9\n", "schema.csv"))
+    read = files.read_table(write("n,x,y\n0,1,a\n222508045,1,b\n,1,a\n-7,1,b\n"), label="y", rules=rules)
+    np.testing.assert_allclose(read.table.values[:, 0], [0, np.log(222508046), np.nan, -np.log(8)])
+    np.testing.assert_allclose(read.table.schema.bounds, [[0, np.log1p(1e9)], [0, 9]])
+    files.write_rows(tmp_path / "s.csv", read.table, range(4), ids=read.ids, id_name="row", label="y", kinds=read.kinds)
+    assert [line.split(",")[2] for line in (tmp_path / "s.csv").read_text().split()[1:]] == ["0", "222508045", "", "-7"]
+
+
 @pytest.mark.parametrize(
     ("schema", "problem"),
     [
@@ -180,7 +190,7 @@ def test_bad_schemas_are_refused(write, schema: str, problem: str) -> None:
 def test_rows_written_for_a_labeller_read_back_as_they_were(write, tmp_path: Path) -> None:
     read = files.read_table(write(GOOD), label="grade", id="id")
     sheet = tmp_path / "sheet.csv"
-    files.write_rows(sheet, read.table, [2, 0], ids=read.ids, id_name="id", label="grade", dates=read.dates)
+    files.write_rows(sheet, read.table, [2, 0], ids=read.ids, id_name="id", label="grade", kinds=read.kinds)
     assert sheet.read_text().splitlines() == [
         "id,grade,size,made,maker", "c,,3,,Ox", "a,,1.5,2024-03-01,Ox",
     ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
+import sys
+import time
 from importlib import metadata
 from pathlib import Path
 
@@ -20,13 +22,10 @@ EXTRAS = {
 
 
 def info() -> None:
-    from rich.console import Console
-    from rich.table import Table as Grid
-
-    grid = Grid(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, value in facts().items():
-        grid.add_row(name, value)
-    Console(soft_wrap=True).print(grid)
+    found = facts()
+    width = max(map(len, found)) + 2
+    for name, value in found.items():
+        print(f"{name:<{width}}{value}")
 
 
 def facts() -> dict[str, str]:
@@ -62,11 +61,9 @@ def numba_cache() -> str:
 
 def warmup() -> None:
     """Run every compiled path once on small input, which compiles and caches what is not cached yet."""
-    import time
-
     from rich.progress import Progress
 
-    with Progress(transient=True) as progress:
+    with Progress(transient=True, disable=not sys.stdout.isatty()) as progress:
         start = time.perf_counter()
         task = progress.add_task("compiling", total=len(STEPS))
         for name, step in STEPS.items():
@@ -86,6 +83,16 @@ def _private_loop() -> None:
     )
 
 
+def _sparse_noise() -> None:
+    import numpy as np
+
+    from ..privacy import PublicMask, masked_clip_noise
+
+    mask = PublicMask(np.array([True, False]), "a warm-up")
+    for dtype in (np.float32, np.float64):
+        masked_clip_noise(np.ones((2, 3), dtype), mask, clip=1.0, sigma=1.0)
+
+
 def _open_loop() -> None:
     from .. import simulate
     from ..loop import PPAL
@@ -98,12 +105,15 @@ def _open_loop() -> None:
 def _solvers() -> None:
     import numpy as np
 
-    from ..qubo import solve_qubo
+    from ..qubo import solve_qubo, solve_qubo_batch
 
     Q = np.random.default_rng(0).normal(size=(24, 24))
+    solve_qubo_batch(Q[None], cardinality=6, random_state=0)
+    for algorithm in ("auto", "bsb"):
+        solve_qubo_batch(Q[None], algorithm=algorithm, random_state=0)
     for algorithm in ("bsb", "dsb", "annealing", "tabu"):
         solve_qubo(Q, algorithm=algorithm, n_replicas=2, n_steps=10, random_state=0)
     solve_qubo(Q, cardinality=6, prove=True, random_state=0)
 
 
-STEPS = {"learning": _open_loop, "private sums": _private_loop, "QUBO": _solvers}
+STEPS = {"learning": _open_loop, "private sums": _private_loop, "sparse noise": _sparse_noise, "QUBO": _solvers}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -69,7 +70,7 @@ def run_demo(out: Path, n_seeds: int) -> None:
     started = time.perf_counter()
     work = [(method, seed) for seed in range(n_seeds) for method in range(len(METHODS))]
     outcomes: list[Outcome] = []
-    with Progress(transient=True) as progress:
+    with Progress(transient=True, disable=not sys.stdout.isatty()) as progress:
         task = progress.add_task(f"{n_seeds} lines of {N_DRIVES:,} drives, {len(METHODS)} methods", total=len(work))
         for outcome in _all(work):
             outcomes.append(outcome)

@@ -194,7 +194,7 @@ def _create(
         "epsilon": task.epsilon, "delta": 1e-5 if task.delta is None else task.delta, "unit": task.unit,
     }
     meta = {
-        "table": task.table.name, "label": task.label, "id": file.id_name, "dates": list(file.dates),
+        "table": task.table.name, "label": task.label, "id": file.id_name, "kinds": file.kinds,
         "budget": budget, "simulated": simulated,
     }
     return Session.create(
@@ -241,7 +241,7 @@ def _write_sheet(session: Session) -> None:
         raise SessionError(f"{path} holds answers already; ppal-fast tell {session.path} {path} takes them")
     write_rows(
         path, session.ppal.table_, rows,
-        ids=session.ids, id_name=meta["id"], label=meta["label"], dates=meta["dates"],
+        ids=session.ids, id_name=meta["id"], label=meta["label"], kinds=meta["kinds"],
     )
     print(f"{len(rows)} rows to label in {path}; fill the column {meta['label']!r}, then: "
           f"ppal-fast tell {session.path} {path}")

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from .. import _validate
 from ..errors import DataWarning, InputError
 from ..table import Schema, Table
-from ._columns import EPOCH, ColumnRule, feature, text_of, texts_of
+from ._columns import EPOCH, KINDS, ColumnRule, feature, log_scale, text_of, texts_of
 from ._read import columns_of, refuse
 
 __all__ = [
@@ -41,7 +41,7 @@ class TableFile:
     ids      one text per row: the id column, or the row's number from 1
     labels   (n,) texts with None where the file has no label; None where no label column was named
     owners   (n,) texts, or None
-    dates    names of the features that hold dates, as days since 1970-01-01
+    kinds    of each feature: number, count (on the scale of ColumnRule), date (days since 1970-01-01), category
     classes  the public classes of the label, where the schema lists them
     """
 
@@ -51,7 +51,7 @@ class TableFile:
     id_name: str
     labels: NDArray[np.object_] | None
     owners: NDArray[np.object_] | None
-    dates: tuple[str, ...]
+    kinds: dict[str, str]
     classes: tuple[str, ...] | None
 
 
@@ -94,7 +94,7 @@ def read_table(
         id_name=id if id is not None else ROW,
         labels=None if label is None else texts_of(columns[label]),
         owners=None if owner is None else _complete(path, owner, columns[owner]),
-        dates=tuple(name for name, (_, _, is_date) in read.items() if is_date),
+        kinds={name: kind for name, (_, _, kind) in read.items()},
         classes=rules[label].levels if label in rules else None,
     )
 
@@ -102,7 +102,7 @@ def read_table(
 def read_schema(path: str | os.PathLike[str]) -> dict[str, ColumnRule]:
     """Public facts about columns from a CSV with the header column,kind,low,high[,levels].
 
-    kind is number, date or category; low and high are numbers, or ISO dates; levels are separated by ``|``.
+    kind is number, count, date or category; low and high are numbers, or ISO dates; levels are separated by ``|``.
     """
     path = Path(path)
     columns = {name: texts_of(cells) for name, cells in columns_of(path).items()}
@@ -116,8 +116,8 @@ def read_schema(path: str | os.PathLike[str]) -> dict[str, ColumnRule]:
         name, kind = columns["column"][row], columns["kind"][row]
         if name is None or name in rules:
             refuse(path, f"{'names no column' if name is None else f'names {name!r} twice'} in row {row + 1}")
-        if kind not in ("number", "date", "category"):
-            refuse(path, f"has the kind {kind!r} for {name!r}; number, date or category is expected")
+        if kind not in KINDS:
+            refuse(path, f"has the kind {kind!r} for {name!r}; one of {', '.join(KINDS)} is expected")
         low, high = (_limit(path, name, kind, columns[side][row]) for side in ("low", "high"))
         if (low is None) != (high is None) or (low is not None and high is not None and low >= high):
             refuse(path, f"has no range for {name!r} with low below high; give both or neither")
@@ -151,16 +151,19 @@ def write_rows(
     ids: Sequence[str],
     id_name: str,
     label: str,
-    dates: Sequence[str] = (),
+    kinds: Mapping[str, str],
 ) -> None:
-    """Write rows for a labeller: the id, an empty label column, then the features as they were in the file."""
+    """Write rows for a labeller: the id, an empty label column, then the features as they were in the file.
+
+    ``kinds`` is that of the TableFile; numbers have 12 digits at most.
+    """
     names, levels = table.schema.names, table.schema.levels
     with open(path, "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow([id_name, label, *names])
         for row in rows:
             cells = [
-                _shown(value, known, name in dates)
+                _shown(value, known, kinds[name])
                 for value, known, name in zip(table.values[row], levels, names, strict=True)
             ]
             writer.writerow([ids[row], "", *cells])
@@ -221,7 +224,7 @@ def _limit(path: Path, name: str, kind: str, text: str | None) -> float | None:
         limit = np.nan
     if not np.isfinite(limit):
         refuse(path, f"has the limit {text!r} for {name!r}; a finite {kind} is expected")
-    return float(limit)
+    return float(log_scale(limit) if kind == "count" else limit)
 
 
 def _warn_of_empty(path: Path, values: NDArray[np.float64], names: list[str]) -> None:
@@ -237,12 +240,14 @@ def _warn_of_empty(path: Path, values: NDArray[np.float64], names: list[str]) ->
                       DataWarning, stacklevel=3)
 
 
-def _shown(value: float, levels: tuple[Any, ...] | None, is_date: bool) -> str:
+def _shown(value: float, levels: tuple[Any, ...] | None, kind: str) -> str:
     if np.isnan(value):
         return ""
     if levels is not None:
         return str(levels[int(value)])
-    if is_date:
+    if kind == "date":
         moment = EPOCH + timedelta(days=float(value))
         return moment.date().isoformat() if moment.time() == datetime.min.time() else moment.isoformat()
-    return str(int(value)) if float(value).is_integer() and abs(value) < 2**53 else repr(float(value))
+    if kind == "count":
+        value = np.sign(value) * np.expm1(abs(value))
+    return f"{value:.12g}" if abs(value) < 1e12 or not float(value).is_integer() else str(int(value))

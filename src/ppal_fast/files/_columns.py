@@ -1,4 +1,4 @@
-"""One column of a file as numbers: measurements, ISO dates as days, or the codes of a category."""
+"""One column of a file as numbers: measurements, counts, ISO dates as days, or the codes of a category."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ from .. import _validate
 from ..table import MOST_LEVELS
 from ._read import refuse
 
+KINDS = ("number", "count", "date", "category")
 EPOCH = datetime(1970, 1, 1)
 WHOLE = re.compile(r"[+-]?\d+\.0*")
 
 
 @dataclass(frozen=True)
 class ColumnRule:
-    """What a schema file says about one column: its kind, its public range, its public levels."""
+    """What a schema file says about one column: its kind, its public range, its public levels.
 
-    kind: str  # "number", "date" or "category"
+    A "count" is a number with a heavy tail, learned from on the scale sign(x) log(1 + |x|); low and high are on it.
+    """
+
+    kind: str
     low: float | None = None
     high: float | None = None
     levels: tuple[str, ...] | None = None
@@ -31,27 +35,33 @@ class ColumnRule:
 
 def feature(
     path: Path, name: str, cells: Any, rule: ColumnRule | None
-) -> tuple[NDArray[np.float64], tuple[str, ...] | None, bool]:
-    """One column as float64 with NaN for missing, its levels if it is a category, and whether it holds dates."""
+) -> tuple[NDArray[np.float64], tuple[str, ...] | None, str]:
+    """One column as float64 with NaN for missing, its levels if it is a category, and its kind."""
     if rule is not None and rule.kind == "category":
         levels = rule.levels or find_levels(path, name, texts_of(cells))
-        return codes_of(texts_of(cells), levels), levels, False
-    numbers = numbers_of(cells) if rule is None or rule.kind == "number" else None
+        return codes_of(texts_of(cells), levels), levels, "category"
+    numbers = numbers_of(cells) if rule is None or rule.kind in ("number", "count") else None
     if numbers is not None:
         if np.isinf(numbers).any():
             row = int(np.flatnonzero(np.isinf(numbers))[0])
             refuse(path, f"has an infinite value in column {name!r}, row {row + 1}; leave a missing cell empty")
-        return numbers, None, False
+        if rule is not None and rule.kind == "count":
+            return log_scale(numbers), None, "count"
+        return numbers, None, "number"
     days = days_of(cells) if rule is None or rule.kind == "date" else None
     if days is not None:
-        return days, None, True
+        return days, None, "date"
     texts = texts_of(cells)
     odd = _first_odd(texts, rule.kind if rule else "number")
     if rule is not None or _mostly_numbers(texts):
         what = "an ISO date (2024-03-31)" if rule is not None and rule.kind == "date" else "a number"
         refuse(path, f"has {texts[odd]!r} in column {name!r}, row {odd + 1}; {what} or an empty cell is expected")
     levels = find_levels(path, name, texts)
-    return codes_of(texts, levels), levels, False
+    return codes_of(texts, levels), levels, "category"
+
+
+def log_scale(x: Any) -> Any:
+    return np.sign(x) * np.log1p(np.abs(x))
 
 
 def numbers_of(cells: Any) -> NDArray[np.float64] | None:
