@@ -189,6 +189,10 @@ class Learner(ClassifierMixin, BaseEstimator):
         elif epsilon is not None:
             raise InputError(f"epsilon was {epsilon!r} without a ledger; give the ledger that it is spent from")
         of_rows, of_pool = owners if isinstance(owners, tuple) else (owners, None)
+        if ledger is not None and ledger.unit == "owner":
+            _check_owners(of_rows, table, "X")
+            if pool is not None:
+                _check_owners(of_pool, pool, "X_pool")
         return Labelled(table, codes, self.classes_, pool, purse, of_rows, of_pool)
 
     def _read_labels(self, y: Any, n_rows: int, ledger: Ledger | None) -> Codes:
@@ -219,3 +223,13 @@ class Learner(ClassifierMixin, BaseEstimator):
             raise InputError(f"y has the label {unknown[0]!r}, which is not among classes={list(position)}{near}")
         return np.array([position[label] for label in labels.tolist()], dtype=np.intp)
 
+
+
+def _check_owners(owners: Any, table: Any, name: str) -> None:
+    """Before anything is spent: every row of the table has an owner."""
+    if owners is None or len(owners) != len(table):
+        given = "missing" if owners is None else f"{len(owners)} long"
+        raise InputError(
+            f"the owners of {name} were {given}; unit 'owner' expects one for each of its {len(table)} rows "
+            "(owners=(of X, of X_pool))"
+        )

@@ -32,14 +32,18 @@ FEWEST_LABELS = 20  # below, the choice is not worth its labels: the class means
 class FilledPool(PoolMap):
     """The map for the class means, and a model that fills missing cells for the forest."""
 
-    representation: Representation
+    learned: Representation
     fill: FactorAnalysis | GaussianMixture | None
+
+    @property
+    def representation_(self) -> Representation:
+        return self.learned
 
     def features(self, table: Table) -> Float:
         """Filled cells beside phi, (n, p + D): nothing is missing."""
-        Z = self.representation.cells(table.values)
+        Z = self.learned.cells(table.values)
         filled = np.nan_to_num(Z) if self.fill is None else self.fill.fill(Z)
-        return np.column_stack([filled, self.representation.transform(table)])
+        return np.column_stack([filled, self.learned.transform(table)])
 
 
 class AutoClassifier(Learner):
@@ -49,7 +53,8 @@ class AutoClassifier(Learner):
     filled cells and phi, or their mean, whichever has the least log-loss on held-out labelled rows (5 folds for the
     class means, out-of-bag rows for the trees). Neither looks at anything but X, y and the pool.
 
-    Attributes: ``class_mean_``, ``forest_`` (None where it has no part), ``forest_share_``, ``privacy_``.
+    Attributes: ``class_mean_``, ``representation_``, ``forest_`` (None where it has no part), ``forest_share_``,
+    ``privacy_``.
     """
 
     def map_pool(self, X_pool: Any) -> FilledPool:
@@ -70,8 +75,9 @@ class AutoClassifier(Learner):
         if labelled.purse is None and not isinstance(pool, FilledPool):
             pool = self.map_pool(labelled.table if pool is None else pool)
         self.pool_map_ = pool if isinstance(pool, FilledPool) else None
-        representation = pool.representation if isinstance(pool, FilledPool) else pool
+        representation = pool.learned if isinstance(pool, FilledPool) else pool
         self.class_mean_._fit(replace(labelled, pool=representation))
+        self.representation_ = self.class_mean_.representation_
         self.privacy_ = self.class_mean_.privacy_
         if labelled.purse is None and len(labelled.table) >= FEWEST_LABELS:
             self._weigh_forest(labelled)
@@ -80,13 +86,14 @@ class AutoClassifier(Learner):
         assert self.pool_map_ is not None
         codes, n_classes = labelled.codes, len(labelled.classes)
         seed = int(_validate.random_generator(self.random_state).integers(2**31))
+        features = self.pool_map_.features(labelled.table)
         forest = ExtraTreesClassifier(N_TREES, bootstrap=True, oob_score=True, random_state=seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a row that no tree left out: its share is NaN, handled below
-            forest.fit(self.pool_map_.features(labelled.table), codes)
+            forest.fit(features, codes)
         of_forest = _all_classes(np.nan_to_num(forest.oob_decision_function_), forest.classes_, n_classes)
         of_means = np.empty_like(of_forest)
-        representation = self.pool_map_.representation
+        representation = self.pool_map_.learned
         phi = representation.transform(labelled.table)
         for train, test in KFold(N_FOLDS, shuffle=True, random_state=seed).split(phi):
             scores, _ = sum_and_decode(representation, phi[train], codes[train], n_classes, None)
@@ -98,7 +105,7 @@ class AutoClassifier(Learner):
 
         self.forest_share_ = min(SHARES, key=loss)
         if self.forest_share_:
-            self.forest_ = forest
+            self.forest_ = ExtraTreesClassifier(N_TREES, random_state=seed).fit(features, codes)
 
     def _probabilities(self, table: Table) -> Float:
         means = self.class_mean_._probabilities(table)

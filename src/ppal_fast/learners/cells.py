@@ -1,15 +1,16 @@
 """Cells: a table's columns on one scale, as the label-free maps take them.
 
-Numeric columns are standardised on their observed cells and clipped; categories become blocks of centred
-indicator columns. A missing cell stays NaN throughout.
+Numeric columns are standardised on their observed cells and clipped, those with heavy tails after a monotone map to
+normal scores; categories become blocks of centred indicator columns. A missing cell stays NaN throughout.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from ..table import Schema, Table
 
@@ -18,6 +19,8 @@ Float = NDArray[np.float64]
 CLIP = 4.0  # standard deviations
 CATEGORY_WEIGHT = 0.6  # root mean square of an indicator column beside a numeric column's 1
 RAREST = 1e-3  # least frequency of a category, so that its scale stays bounded
+HEAVY_TAIL = 10.0  # kurtosis from which a column is mapped to normal scores (normal 3, exponential 9)
+N_KNOTS = 100
 FEWEST, MOST = 3, 12  # distinct whole numbers that make an undeclared column a category
 
 
@@ -44,7 +47,9 @@ class Category:
 class Cells:
     """Standardised cells: first the numeric columns, then one block per category.
 
-    numeric     (p,) positions in the table;  mean, scale (p,)
+    numeric     (p,) positions in the table;  mean, scale (p,), after the scores
+    scores      position among the numeric columns -> increasing values and their normal scores, between which a cell
+                is interpolated
     coverage    (d,) share of observed cells of every column of the table
     """
 
@@ -53,6 +58,7 @@ class Cells:
     scale: Float
     categories: tuple[Category, ...]
     coverage: Float
+    scores: dict[int, tuple[Float, Float]] = field(default_factory=dict)
 
     @property
     def width(self) -> int:
@@ -60,7 +66,10 @@ class Cells:
 
     def __call__(self, values: Float) -> Float:
         """values (n, d) -> (n, width), NaN where missing."""
-        blocks = [np.clip((values[:, self.numeric] - self.mean) / self.scale, -CLIP, CLIP)]
+        numbers = values[:, self.numeric]
+        for j, (knots, scores) in self.scores.items():
+            numbers[:, j] = np.interp(numbers[:, j], knots, scores)  # NaN stays NaN
+        blocks = [np.clip((numbers - self.mean) / self.scale, -CLIP, CLIP)]
         blocks += [(c.indicators(values) - c.frequency) * c.scale for c in self.categories]
         return np.ascontiguousarray(np.column_stack(blocks))
 
@@ -90,9 +99,24 @@ def learn_cells(table: Table, *, detect: bool) -> Cells:
             frequency = (seen[:, None] == levels).mean(axis=0)
             categories.append(Category(j, levels, np.clip(frequency, RAREST, 1 - RAREST)))
     kept = np.array(numeric, dtype=np.intp)
-    mean = np.array([values[observed[:, j], j].mean() for j in numeric])
-    scale = np.array([values[observed[:, j], j].std() for j in numeric])
-    return Cells(kept, mean, scale, tuple(categories), observed.mean(axis=0))
+    mean, scale = np.zeros(len(kept)), np.ones(len(kept))
+    scores = {}
+    for k, j in enumerate(numeric):
+        seen = values[observed[:, j], j]
+        standard = (seen - seen.mean()) / seen.std()
+        if (standard**4).mean() > HEAVY_TAIL:
+            scores[k] = _normal_scores(seen)
+            seen = np.interp(seen, *scores[k])
+        mean[k], scale[k] = seen.mean(), seen.std()
+    return Cells(kept, mean, scale, tuple(categories), observed.mean(axis=0), scores)
+
+
+def _normal_scores(seen: Float) -> tuple[Float, Float]:
+    """Distinct quantiles and the normal scores of their mid-ranks."""
+    seen = np.sort(seen)
+    knots = np.unique(seen[np.linspace(0, len(seen) - 1, N_KNOTS).round().astype(np.intp)])
+    rank = (np.searchsorted(seen, knots, side="left") + np.searchsorted(seen, knots, side="right")) / (2 * len(seen))
+    return knots, ndtri(rank)
 
 
 def category_levels(schema: Schema) -> dict[int, Float]:

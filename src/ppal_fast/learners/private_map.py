@@ -1,8 +1,7 @@
 """The map phi where the pool is private too (unit record or owner): learned from noisy moments alone.
 
 Up to three sums over the pool, each through the ledger: how much is observed; counts, sums and squares of every
-column; then second moments, either of the standardised columns (their principal factors) or of the products of
-often-observed columns. Ranges, categories and the roster's size are public; nothing else of the rows is looked at.
+column; then, unless products of often-observed columns will do, the second moments behind principal factors. Ranges, categories and the roster's size are public; nothing else of the rows is looked at.
 """
 
 from __future__ import annotations
@@ -33,13 +32,12 @@ Release = Callable[..., tuple[Float, float]]
 
 COVERAGE_SHARE = 0.002  # shares of mu^2: of the release that tells how much is observed,
 COLUMN_SHARE = 0.05  # of the columns' moments,
-FACTOR_SHARE = 0.45  # of the second moments behind factors,
-PRODUCT_SHARE = 0.06  # of the second moments of products; the labelled sum has the rest
+FACTOR_SHARE = 0.45  # of the second moments behind factors; the labelled sum has the rest
 PUBLIC_LIMIT = 4.0  # values reach from -4 to 4 once the public ranges are applied
 MOST_COLUMNS = 80  # for second moments; beyond, their noise drowns any factor
 MOST_FACTORS = 8
 N_SYNTHETIC = 5000
-PRODUCT_RADIUS = 1.6
+PRODUCT_RADIUS = 1.3
 
 
 def release_representation(labelled: Labelled, kind: str, rng: np.random.Generator) -> Representation:
@@ -54,7 +52,7 @@ def release_representation(labelled: Labelled, kind: str, rng: np.random.Generat
     cells = _release_cells(pool, release)
     products = often_products(cells) if kind in ("auto", "products") else None
     if products is not None:
-        return _release_products(pool, cells, products, release)
+        return _products(pool.schema, cells, products, rng)
     if kind != "columns" and 1 < len(cells.numeric) <= MOST_COLUMNS:
         return _release_factors(pool, cells, release, rng)
     return _columns(pool.schema)
@@ -117,24 +115,21 @@ def _release_cells(pool: Table, release: Release) -> Cells:
     )
 
 
-def _release_products(
-    pool: Table, cells: Cells, products: tuple[NDArray[np.intp], tuple[int, ...]], release: Release
+def _products(
+    schema: Schema, cells: Cells, products: tuple[NDArray[np.intp], tuple[int, ...]], rng: np.random.Generator
 ) -> Representation:
-    """Second moments of phi itself: |phi phi'| <= 1, each pair once with weight sqrt 2."""
+    """Products with zero for a missing cell. The pool's moments are taken to be those of independent columns with the
+    released coverages, means, scales and frequencies: no further release, and better than noisy moments would be."""
     encoder = Products(cells, *products, None)
-    width = encoder(np.zeros((1, cells.width))).shape[1]
-    whitening = Whitening(np.zeros(width), np.eye(width), PRODUCT_RADIUS)
-    phi = whitening(encoder(cells(pool.values)))
-    upper = np.triu_indices(phi.shape[1])
-    weight = np.where(upper[0] == upper[1], 1, np.sqrt(2))
-    pairs = phi[:, upper[0]] * phi[:, upper[1]] * weight
-    total, _ = release(pairs, clip=1.0, share=PRODUCT_SHARE, name="products")
-    second = np.zeros((phi.shape[1],) * 2)
-    second[upper] = total / weight / len(pool)
-    second = second + np.triu(second, 1).T
-    values, vectors = np.linalg.eigh(second)
-    reference = np.sqrt(len(second) * np.maximum(values, 1e-4))[:, None] * vectors.T
-    return Representation(pool.schema, "products", cells, encoder, whitening, reference, released=True)
+    values = np.full((N_SYNTHETIC, len(schema.names)), np.nan)
+    values[:, cells.numeric] = cells.mean + cells.scale * rng.standard_normal((N_SYNTHETIC, len(cells.numeric)))
+    for category in cells.categories:
+        shares = category.frequency / category.frequency.sum()
+        values[:, category.column] = rng.choice(category.levels, N_SYNTHETIC, p=shares)
+    values[rng.random(values.shape) > cells.coverage] = np.nan
+    psi = encoder(cells(values))
+    whitening = Whitening(np.zeros(psi.shape[1]), np.eye(psi.shape[1]), PRODUCT_RADIUS)
+    return Representation(schema, "products", cells, encoder, whitening, whitening(psi), released=True)
 
 
 def _release_factors(pool: Table, cells: Cells, release: Release, rng: np.random.Generator) -> Representation:

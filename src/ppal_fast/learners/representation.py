@@ -57,6 +57,11 @@ class PoolMap:
 
     schema: Schema
 
+    @property
+    def representation_(self) -> Representation:
+        """The map of rows, under the name that fitted learners have it."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class Representation(PoolMap):
@@ -73,6 +78,10 @@ class Representation(PoolMap):
     whitening: Whitening
     reference: Float
     released: bool = False
+
+    @property
+    def representation_(self) -> Representation:
+        return self
 
     @property
     def n_dimensions(self) -> int:
