@@ -108,7 +108,7 @@ def rounded_quantile(u: int, bits: int, deviation: float, cdf: Callable[[Fractio
     """round(S Phi^-1(U)) at both ends of U in [u, u + 1] / 2**bits, by halving on the definition; cdf is Phi."""
 
     def quantile(p: Fraction) -> int:
-        low, high = -int(40 * deviation) - 2, int(40 * deviation) + 2  # Phi((low + 1/2) / S) <= p < Phi((high + 1/2) / S)
+        low, high = -int(40 * deviation) - 2, int(40 * deviation) + 2
         while high - low > 1:
             middle = (low + high) // 2
             if cdf(Fraction(2 * middle + 1, 2) / Fraction(deviation)) <= p:
@@ -142,7 +142,8 @@ def integer_clip_sum(
 
 
 def masked_clip_noise(
-    gradients: NDArray[np.float64], groups: NDArray[np.intp], clip: float, deviation: float, normals: NDArray[np.float64]
+    gradients: NDArray[np.float64], groups: NDArray[np.intp], clip: float, deviation: float,
+    normals: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Clipped rows plus noise in the chosen groups, zero elsewhere; normals (m, P) standard."""
     noisy = np.zeros(gradients.shape)
@@ -163,7 +164,7 @@ def box_muller(a: int, b: int) -> tuple[float, float]:
 def discrete_gaussian(deviation: Fraction, below: Callable[[int], int]) -> int:
     """One exact sample of P(x) ~ exp(-x^2 / (2 S^2)): algorithm 3 of Canonne, Kamath, Steinke 2020 (arXiv:2004.00010).
 
-    below(n) -> a uniform whole number in [0, n). Rational arithmetic alone: the exact neighbour of the rounded Gaussian.
+    below(n) -> a uniform whole number in [0, n). Rational arithmetic alone: the rounded Gaussian's exact neighbour.
     """
 
     def bernoulli_exp(x: Fraction) -> bool:

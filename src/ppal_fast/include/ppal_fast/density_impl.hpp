@@ -10,13 +10,14 @@ constexpr double minus_infinity = -std::numeric_limits<double>::infinity();
 constexpr long rows_at_once = 1020;  // a multiple of every register block; bounds the memory of one call whatever the number of queries
 constexpr double absent = -1e30;     // log2 weight of padding in the fast kernels
 
-// What one precision promises. Exponents are shifted up so that the sum uses the whole range of T.
+// What one precision promises. Exponents are shifted up by shift(columns) so that the sum uses the whole range of T.
 template <class T>
 struct Precision;
 
 template <>
 struct Precision<double> {
-  static constexpr double shift = 900, unit = 0x1p-53;
+  static double shift(long) { return 900; }
+  static constexpr double unit = 0x1p-53;
   static constexpr double lost = 0x1p-981;   // per reference: below lost * n the terms under 2^-1021 would show
   static constexpr double allowed = 7e-10;   // worst-case rounding of an exponent, in log2 units (4.9e-10 natural)
   static constexpr double relevant = 80;     // terms 2^-relevant below the sum do not count
@@ -24,7 +25,9 @@ struct Precision<double> {
 
 template <>
 struct Precision<float> {
-  static constexpr double shift = 100, unit = 0x1p-24;
+  // about where the largest term of a typical row lies: rounding is least for exponents near zero (measured)
+  static double shift(long columns) { return std::min(100.0, 20 + std::floor(1.5 * static_cast<double>(columns))); }
+  static constexpr double unit = 0x1p-24;
   static constexpr double lost = 0x1p-103;
   static constexpr double allowed = 1e-2;    // a worst case: typical errors are hundreds of times smaller
   static constexpr double relevant = 50;
@@ -283,7 +286,7 @@ void GaussianKde<T>::score_complete(const double* queries, long m, const long* l
   AlignedArray<T> X(padded * d_), a(padded);
   std::vector<double> norm(padded), sums(padded, 0.0);
   set().pack(queries, m, d_, centre_.data(), scale_.data(), X.get(), norm.data());
-  for (long i = 0; i < padded; i++) a[i] = static_cast<T>(0.5 * norm[i] - Precision<T>::shift);
+  for (long i = 0; i < padded; i++) a[i] = static_cast<T>(0.5 * norm[i] - Precision<T>::shift(d_));
   sum_blocks(packed_, X.get(), a.get(), left_out, m, sums.data());
 
   std::vector<double> again;
@@ -374,7 +377,7 @@ void GaussianKde<T>::score_masked(const double* queries, long m, const long* lef
     }
     const long observed = static_cast<long>(columns[i].size());
     query[i].terms = 3 * observed;
-    a[i] = static_cast<T>(query[i].gain - Precision<T>::shift);
+    a[i] = static_cast<T>(query[i].gain - Precision<T>::shift(observed));
     query[i].shift = static_cast<double>(a[i]);
     out[i] = base;
     if (observed == 0)
