@@ -19,41 +19,42 @@ NO_VALUE = 1e300
 
 
 @jit()
-def share(W: Array, d: Array, k: int, upper: float, steps: int, L: Array, reduced: Array) -> float:
-    """Improve the shares L (n, n), from W/2; returns the best lower bound met. reduced (n,): d_i + its best partners.
+def share(
+    W: Array, d: Array, k: int, upper: float, steps: int, trial: Array, L: Array, reduced: Array, progress: Array
+) -> bool:
+    """Improve the shares L (n, n), ``trial`` being those of the next step; True when there is nothing left to gain.
 
-    Cost: ``steps`` times n sorts of n.
+    progress (3,) float64: best lower bound met, step length, steps without a gain; reduced (n,): d_i + its best
+    partners at that bound. Cost: ``steps`` times n sorts of n.
     """
     n = W.shape[0]
-    trial = 0.5 * W
     picks, x = np.empty((n, n), np.int8), np.empty(n, np.int8)
     value = np.empty(n)
-    lower, theta, stalled = -NO_VALUE, 1.0, 0
     for _ in range(steps):
         for i in range(n):
             value[i] = d[i] + _pick_lowest(trial[i], k - 1, i, picks[i])
         bound = _pick_lowest(value, k, -1, x)
-        if bound > lower + 1e-9 * abs(lower):
-            lower, stalled = bound, 0
+        if bound > progress[0] + 1e-9 * abs(progress[0]):
+            progress[0], progress[2] = bound, 0
             L[:] = trial
             reduced[:] = value
         else:
-            stalled += 1
-            if stalled == 10:
-                theta, stalled = 0.5 * theta, 0
+            progress[2] += 1
+            if progress[2] == 10:
+                progress[1], progress[2] = 0.5 * progress[1], 0
         squares = 0.0
         for i in range(n):
             for j in range(i):
                 squares += float(x[i] * picks[i, j] - x[j] * picks[j, i]) ** 2
-        if squares == 0.0 or upper - lower <= 0.0:
-            break
-        step = theta * (upper - bound) / squares
+        if squares == 0.0 or upper <= progress[0]:
+            return True
+        step = progress[1] * (upper - bound) / squares
         for i in range(n):
             for j in range(i):
                 change = step * float(x[i] * picks[i, j] - x[j] * picks[j, i])
                 trial[i, j] += change
                 trial[j, i] -= change
-    return lower
+    return False
 
 
 @jit()
@@ -96,12 +97,13 @@ def partner_sums(L: Array, k: int, stride: int) -> Array:
 
 @jit()
 def branch(
-    W: Array, d: Array, k: int, sums: Array, stride: int, tolerance: float, nodes: int, best_f: Array, best: Array,
+    W: Array, d: Array, k: int, sums: Array, stride: int, twin: Array, tolerance: float, nodes: int, best_f: Array, best: Array,
     g: Array, f: Array, count: Array, bound: Array, tried: Array, level: int,
 ) -> int:
     """Depth first, include before exclude, for at most ``nodes`` nodes; returns the level to go on from, or -1.
 
     State, all carried between calls: g (n + 1, n) gradients, f, count, bound, tried (n + 1,) of the path.
+    twin (n,): an earlier variable with the same d and W, or -1; of twins the first are chosen first.
     best_f (1,), best (n,) int8 take the incumbent. A branch is cut when its bound >= best_f - tolerance.
     While unfinished, the minimum is at least the lowest ``bound`` of the levels on the path with tried < 2.
     """
@@ -119,6 +121,8 @@ def branch(
         chosen = count[level] + (1 if include else 0)
         value = f[level] + (g[level, level] if include else 0.0)
         left = k - chosen
+        if include and twin[level] >= 0 and tried[twin[level]] == 2:
+            continue
         if n - after < left or bound[level] >= best_f[0] - tolerance:
             continue
         path = tried[level]  # the incumbent below reads inclusion from tried == 1
@@ -129,7 +133,7 @@ def branch(
                 lowest = NO_VALUE
                 for j in range(after, n):
                     gradient = g[level, j] + (W[level, j] if include else 0.0)
-                    if gradient < lowest:
+                    if gradient < lowest:  # of twins the first, as it should be
                         lowest, last = gradient, j
             if value + lowest < best_f[0] - tolerance:
                 best_f[0] = value + lowest
