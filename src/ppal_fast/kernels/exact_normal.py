@@ -7,7 +7,7 @@ Source: contract 3 of the privacy page docs/privacy/rounded-gaussian.md.
 from __future__ import annotations
 
 import math
-from decimal import Context, Decimal
+from decimal import Context, Decimal, localcontext
 from fractions import Fraction
 from functools import lru_cache
 from statistics import NormalDist
@@ -42,13 +42,11 @@ def rounded_quantile(u: int, bits: int, deviation: float) -> int | None:
 def compare(u: int, bits: int, boundary: Fraction) -> int | None:
     """-1 if U < Phi(boundary), +1 if U >= Phi(boundary), None if [u, u + 1) / 2**bits does not tell."""
     digits = math.ceil(bits * math.log10(2)) + GUARD
-    value = normal_cdf(boundary, digits)
-    error = Decimal(10) ** (8 - digits)
-    context = Context(prec=digits + 20)
-    unit = context.power(Decimal(2), -bits)  # exact enough: 20 digits beyond the error that is allowed for
-    if context.multiply(Decimal(u + 1), unit) <= value - error:
+    value = Fraction(normal_cdf(boundary, digits))
+    error = Fraction(1, 10 ** (digits - 8))
+    if Fraction(u + 1, 2**bits) <= value - error:
         return -1
-    if context.multiply(Decimal(u), unit) >= value + error:
+    if Fraction(u, 2**bits) >= value + error:
         return 1
     return None
 
@@ -59,22 +57,19 @@ def normal_cdf(x: Fraction, digits: int) -> Decimal:
     Phi(x) = 1/2 + phi(x) (x + x^3/3 + x^5/(3 5) + ...): terms of one sign, hence no cancellation before the last sum.
     With N < 10,000 terms each operation adds at most one unit of 10**(1 - digits) relative to a number below 1.
     """
-    context = Context(prec=digits + 4)
-    number = context.divide(Decimal(x.numerator), Decimal(x.denominator))
-    square = context.multiply(number, number)
-    term = total = abs(number)
-    n = 1
-    floor = Decimal(10) ** -(digits + 4)
-    # Beyond n = 1.5 x^2 each term is below 2/3 of the one before: what is left out is below twice the last one.
-    while term > floor * total or n * 2 < 3 * square:
-        n += 2
-        term = context.divide(context.multiply(term, square), Decimal(n))
-        total = context.add(total, term)
-    density = context.divide(
-        context.exp(context.divide(-square, Decimal(2))), context.sqrt(context.multiply(Decimal(2), _pi(digits + 4)))
-    )
-    half = context.multiply(density, total)
-    return context.add(Decimal("0.5"), half if x > 0 else -half)
+    with localcontext(Context(prec=digits + 4)):
+        number = Decimal(x.numerator) / Decimal(x.denominator)
+        square = number * number
+        term = total = number
+        n = 1
+        floor = Decimal(10) ** -(digits + 4)
+        # Beyond n = 1.5 x^2 each term is below 2/3 of the one before: what is left out is below twice the last one.
+        while abs(term) > floor * abs(total) or n * 2 < 3 * square:
+            n += 2
+            term = term * square / n
+            total += term
+        density = (-square / 2).exp() / (2 * _pi(digits + 4)).sqrt()
+        return Decimal("0.5") + density * total
 
 
 @lru_cache(maxsize=8)

@@ -27,9 +27,9 @@ PER_CHUNK = WORDS // 2  # samples of 64 bits in a chunk
 MOST_DEVIATION = 2.0**40  # largest S: beyond it the float estimate no longer separates the cells
 EXTENSION = 1  # added to the nonce for the further bits of an ambiguous sample
 
-# Relative error of the float64 inverse normal below, 128 units of 2**-53; at most 42 are proved in
+# Relative error of the float64 inverse normal below, 64 units of 2**-53; at most 48 are proved in
 # docs/privacy/rounded-gaussian.md (rounding by the standard model, approximation by certificate in the tests).
-RELATIVE_ERROR = 2.0**-46
+RELATIVE_ERROR = 2.0**-47
 # Smallest tail probability that is decided in float64; the approximation ends at exp(-25) = 2**-36.07.
 SMALLEST_TAIL = 2.0**-36
 
