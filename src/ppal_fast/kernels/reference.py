@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -196,20 +198,20 @@ def discrete_gaussian(deviation: Fraction, below: Callable[[int], int]) -> int:
 def line_probabilities(parts: dict[str, Any], x: NDArray[np.float64]) -> NDArray[np.float64]:
     """Class probabilities of one item from the arrays of the line scorer, stage by stage, cell by cell."""
     starts, knots = parts["level_start"], parts["knot_start"]
-    z = []
+    cells: list[float] = []
     for j, column in enumerate(parts["numeric"]):
         value = x[column]
         if knots[j + 1] > knots[j]:
             part = slice(knots[j], knots[j + 1])
             value = np.interp(value, parts["knots"][part], parts["knot_scores"][part])
-        z.append(np.clip((value - parts["mean"][j]) / parts["scale"][j], -parts["clip"], parts["clip"]))
+        cells.append(np.clip((value - parts["mean"][j]) / parts["scale"][j], -parts["clip"], parts["clip"]))
     for c, column in enumerate(parts["category"]):
         levels = parts["levels"][starts[c]:starts[c + 1]]
         shares = parts["frequency"][starts[c]:starts[c + 1]]
         known = x[column] in levels
-        z += [((x[column] == level) - f) * parts["category_scale"][c] if known else np.nan
-              for level, f in zip(levels, shares, strict=True)]
-    z = np.array(z)
+        cells += [((x[column] == level) - f) * parts["category_scale"][c] if known else np.nan
+                  for level, f in zip(levels, shares, strict=True)]
+    z = np.array(cells)
     psi = _line_psi(parts, z)
     r = len(parts["centre"])
     if r == 0:
@@ -229,7 +231,7 @@ def _line_psi(parts: dict[str, Any], z: NDArray[np.float64]) -> NDArray[np.float
         for j in observed:
             logits += z[j] * parts["by_value"].reshape(-1, q)[j] + parts["by_presence"].reshape(-1, q)[j]
         edges = parts["mixture_start"]
-        return np.concatenate([_softmax(logits[a:b]) for a, b in zip(edges[:-1], edges[1:], strict=True)])
+        return np.concatenate([_softmax(logits[a:b]) for a, b in pairwise(edges)])
     filled = np.nan_to_num(z)
     if q:
         precision, b = np.eye(q), np.zeros(q)
@@ -240,7 +242,7 @@ def _line_psi(parts: dict[str, Any], z: NDArray[np.float64]) -> NDArray[np.float
             b += z[j] * parts["by_value"].reshape(-1, q)[j]
         f = np.linalg.solve(precision, b)
         if parts["encoder"] == 1:
-            return f
+            return np.asarray(f, dtype=np.float64)
         filled = np.where(np.isnan(z), parts["loadings"].reshape(-1, q) @ f, z)
     numbers = np.clip(filled[parts["numbers"]], -parts["number_clip"], parts["number_clip"])
     blocks = []
@@ -259,3 +261,28 @@ def _line_psi(parts: dict[str, Any], z: NDArray[np.float64]) -> NDArray[np.float
 def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     shares = np.exp(logits - logits.max())
     return shares / shares.sum()
+
+
+def qubo_energy(Q: NDArray[Any], x: NDArray[Any]) -> float:
+    """x'Qx, term by term."""
+    n = len(x)
+    return math.fsum(float(Q[i, j]) for i in range(n) for j in range(n) if x[i] and x[j])
+
+
+def qubo_minimum(Q: NDArray[Any], cardinality: int | None = None) -> float:
+    """The least x'Qx over all x in {0,1}^n (n <= 16), or over those with ``cardinality`` ones."""
+    n = len(Q)
+    states = ((code >> np.arange(n)) & 1 for code in range(2**n))
+    return min(qubo_energy(Q, x) for x in states if cardinality is None or x.sum() == cardinality)
+
+
+def ising_energy(J: NDArray[Any], h: NDArray[Any], s: NDArray[Any]) -> float:
+    """h's + sum_{i<j} J_ij s_i s_j, term by term."""
+    n = len(s)
+    pairs = (float(J[i, j]) * int(s[i]) * int(s[j]) for i in range(n) for j in range(i))
+    return math.fsum([*pairs, *(float(h[i]) * int(s[i]) for i in range(n))])
+
+
+def local_fields(J: NDArray[Any], b: NDArray[Any], s: NDArray[Any]) -> NDArray[Any]:
+    """h = J s + b."""
+    return np.array([b[i] + sum(J[i, j] * int(s[j]) for j in range(len(s))) for i in range(len(s))])

@@ -22,7 +22,7 @@ class Context:
 
     X (n, d)        float64, NaN for a missing cell;  observed (n, d)
     candidates      numbers of the rows that may be asked;  labelled: those that were, with class codes y
-    learner         fitted, or None before the first fit
+    learner         fitted, or before the first fit None or a learner's label-free map (its ``representation_``)
     n, rng          how many rows to ask; coins, never privacy noise
     schema          public facts of the columns
     representation  (n, D) rows in the learner's label-free map, where features are public and there is one
@@ -41,6 +41,10 @@ class Context:
     schema: Schema | None = None
     representation: Float | None = None
     released: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def has_model(self) -> bool:
+        return hasattr(self.learner, "predict_proba")
 
     @property
     def batch(self) -> int:

@@ -49,8 +49,8 @@ def margin(context: Context) -> Indices:
 
 def committee(context: Context) -> Indices:
     """Query by bagging: clones fitted on bootstraps of the labelled rows that keep each class (Abe, Mamitsuka 1998)."""
-    if context.learner is None:
-        raise InputError("the strategy 'committee' needs a fitted learner; choose the first rows with cold_start")
+    if not context.has_model:
+        raise InputError("this strategy needs a fitted learner; choose the first rows with cold_start")
     by_class = [np.flatnonzero(context.y == c) for c in np.unique(context.y)]
     members = []
     for _ in range(MEMBERS):
@@ -115,7 +115,7 @@ def threshold_item_local(context: Context, rate: float) -> Indices:
     """
     _validate.non_negative(rate=rate)
     counts = context.released.get("score_histogram")
-    if counts is None or context.learner is None:
+    if counts is None or not context.has_model:
         return random_item_local(context, rate)
     counts = np.maximum(_validate.vector(counts, name="score_histogram", length=len(SCORE_EDGES) - 1), 0.0)
     above = np.cumsum(counts[::-1])[::-1]
@@ -128,7 +128,7 @@ def threshold_item_local(context: Context, rate: float) -> Indices:
 
 def auto(context: Context) -> Indices:
     """Typical points until two classes are known, then BADGE."""
-    return cold_start(context) if context.learner is None or len(np.unique(context.y)) < 2 else badge(context)
+    return cold_start(context) if not context.has_model or len(np.unique(context.y)) < 2 else badge(context)
 
 
 def histogram_rows(context: Context) -> Float:
@@ -143,7 +143,7 @@ def histogram_rows(context: Context) -> Float:
 
 
 def _probabilities(context: Context) -> Float:
-    if context.learner is None:
+    if not context.has_model:
         raise InputError("this strategy needs a fitted learner; choose the first rows with cold_start")
     return np.asarray(context.learner.predict_proba(context.X), dtype=np.float64)
 

@@ -87,10 +87,10 @@ def _decoder_columns(context: Context) -> tuple[Float, Float]:
 
 
 def _k_means(points: Float, k: int, rng: np.random.Generator) -> tuple[Indices, Float]:
-    """Ten rounds of Lloyd from k-means++ seeds: cluster of each point, and the centres."""
+    """Five rounds of Lloyd from k-means++ seeds: cluster of each point, and the centres."""
     centres = points[spread(np.ones((len(points), 1)), points, rng.random(k))]
     cluster = np.zeros(len(points), dtype=np.intp)
-    for _ in range(10):
+    for _ in range(5):
         cluster = np.argmin((centres**2).sum(axis=1) - 2.0 * points @ centres.T, axis=1)
         size = np.bincount(cluster, minlength=len(centres))
         sums = np.column_stack([np.bincount(cluster, column, minlength=len(centres)) for column in points.T])
