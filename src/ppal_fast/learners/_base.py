@@ -174,8 +174,8 @@ class Learner(ClassifierMixin, BaseEstimator):
             table = Table.of(given, schema=pool.schema)
         if self.bounds is not None:
             table = Table(table.values, table.schema.with_bounds(self.bounds))
-        if not len(table):
-            raise InputError("X has 0 rows; at least one is expected")
+        if not len(table) and not private:
+            raise InputError("X has 0 rows; at least one is expected")  # where it is private, their number says nothing
         if private and len(table.schema.categorical) and not (isinstance(X, Table) or isinstance(X_pool, Table)):
             warnings.warn(
                 "the categories were read from the rows and are taken as public; give a Table with a schema",
@@ -203,12 +203,16 @@ class Learner(ClassifierMixin, BaseEstimator):
             raise InputError(f"y has {len(labels)} labels for {n_rows} rows of X; one label a row is expected")
         if labels.dtype.kind in "Of" and any(_validate.is_missing(label) for label in labels):
             raise InputError("y has missing labels; give the labelled rows only, and the others as X_pool")
-        check_classification_targets(labels)
+        try:
+            if len(labels):
+                check_classification_targets(labels)
+            found, codes = np.unique(labels, return_inverse=True)
+        except TypeError:
+            raise InputError("y mixes labels that cannot be ordered, such as texts and numbers") from None
         if self.classes is None:
-            try:
-                self.classes_, codes = np.unique(labels, return_inverse=True)
-            except TypeError:
-                raise InputError("y mixes labels that cannot be ordered, such as texts and numbers") from None
+            if not len(labels):
+                raise InputError("y has no labels and classes was None; give the public list of classes")
+            self.classes_ = found
             if ledger is not None:
                 warnings.warn(
                     f"the classes {list(self.classes_)} were read from y and are taken as public; give classes=",
@@ -222,7 +226,6 @@ class Learner(ClassifierMixin, BaseEstimator):
             near = _validate.nearest(unknown[0], [str(c) for c in position])
             raise InputError(f"y has the label {unknown[0]!r}, which is not among classes={list(position)}{near}")
         return np.array([position[label] for label in labels.tolist()], dtype=np.intp)
-
 
 
 def _check_owners(owners: Any, table: Any, name: str) -> None:

@@ -122,7 +122,7 @@ def sum_and_decode(
 
 def outer(coordinates: Float, phi: Float) -> Float:
     """Row i: h_i (x) phi_i, flattened, (n, (K-1) D); its norm is the product of the norms."""
-    return (coordinates[:, :, None] * phi[:, None, :]).reshape(len(phi), -1)
+    return (coordinates[:, :, None] * phi[:, None, :]).reshape(len(phi), coordinates.shape[1] * phi.shape[1])
 
 
 def block_energy(reference: Float) -> Float:

@@ -13,6 +13,7 @@ from .. import _validate
 from ..table import Table
 from ._base import NOT_PRIVATE, Labelled, Learner
 from .cells import Cells, learn_cells
+from .class_mean import outer
 from .decoder import simplex_basis
 from .private_map import PUBLIC_LIMIT, public_cells
 
@@ -44,6 +45,8 @@ class SplitTrees:
         """Z (n, p), NaN = missing -> shares of each leaf (n, m 2^depth): non-negative, summing to 1 in each tree."""
         n_trees, n_nodes = self.column.shape
         shares = np.empty((len(Z), self.n_leaves))
+        if not Z.shape[1]:  # no usable column: every split is open
+            Z = np.full((len(Z), 1), np.nan)
         for start in range(0, len(Z), ROWS_AT_ONCE):
             rows = Z[start:start + ROWS_AT_ONCE]
             cells = rows[:, self.column]
@@ -108,7 +111,7 @@ class RandomTreesClassifier(Learner):
         noise = 0.0
         if labelled.features_public:
             basis = simplex_basis(n_classes)
-            coordinates = (basis[labelled.codes][:, :, None] * shares[:, None, :]).reshape(len(shares), -1)
+            coordinates = outer(basis[labelled.codes], shares)
             if purse is None:
                 total = coordinates.sum(axis=0)
             else:
@@ -117,7 +120,7 @@ class RandomTreesClassifier(Learner):
             counts = basis @ total.reshape(n_classes - 1, -1) + shares.sum(axis=0) / n_classes
         else:
             assert purse is not None
-            coordinates = (np.eye(n_classes)[labelled.codes][:, :, None] * shares[:, None, :]).reshape(len(shares), -1)
+            coordinates = outer(np.eye(n_classes)[labelled.codes], shares)
             total, noise = purse.release_sum(
                 coordinates, clip=np.sqrt(self.n_trees), owners=labelled.owners, name="leaves"
             )

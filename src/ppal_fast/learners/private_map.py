@@ -1,7 +1,8 @@
 """The map phi where the pool is private too (unit record or owner): learned from noisy moments alone.
 
 Up to three sums over the pool, each through the ledger: how much is observed; counts, sums and squares of every
-column; then, unless products of often-observed columns will do, the second moments behind principal factors. Ranges, categories and the roster's size are public; nothing else of the rows is looked at.
+column; then, unless products of often-observed columns will do, the second moments behind principal factors.
+Ranges, categories and the roster's size are public; nothing else of the rows is looked at.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ Float = NDArray[np.float64]
 Release = Callable[..., tuple[Float, float]]
 
 COVERAGE_SHARE = 0.002  # shares of mu^2: of the release that tells how much is observed,
-COLUMN_SHARE = 0.05  # of the columns' moments,
-FACTOR_SHARE = 0.45  # of the second moments behind factors; the labelled sum has the rest
+COLUMN_SHARE = 0.1  # of the columns' moments,
+FACTOR_SHARE = 0.5  # of the second moments behind factors; the labelled sum has the rest
 PUBLIC_LIMIT = 4.0  # values reach from -4 to 4 once the public ranges are applied
 MOST_COLUMNS = 80  # for second moments; beyond, their noise drowns any factor
 MOST_FACTORS = 8

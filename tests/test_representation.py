@@ -1,0 +1,193 @@
+"""The label-free maps: each model against its definition, and what every map promises."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ppal_fast import Table, simulate
+from ppal_fast.errors import InputError
+from ppal_fast.learners import learn_representation
+from ppal_fast.learners.cells import learn_cells
+from ppal_fast.learners.factor_analysis import FactorAnalysis, fit_factors
+from ppal_fast.learners.gaussian_mixture import GaussianMixture, fit_mixture
+from ppal_fast.learners.leaves import grow, leaf_components
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def masked(rng: np.random.Generator, n: int, p: int, missing: float) -> np.ndarray:
+    Z = rng.standard_normal((n, p))
+    Z[rng.random(Z.shape) < missing] = np.nan
+    return Z
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=SEEDS, p=st.integers(1, 7), q=st.integers(1, 4), missing=st.floats(0, 1))
+def test_factor_posterior_is_gaussian_conditioning(seed: int, p: int, q: int, missing: float) -> None:
+    rng = np.random.default_rng(seed)
+    model = FactorAnalysis(rng.standard_normal((p, q)), rng.uniform(0.1, 2, p))
+    Z = masked(rng, 6, p, missing)
+    scores, filled, logs = model.scores(Z), model.fill(Z), model.log_likelihood(Z)
+    covariance = model.loadings @ model.loadings.T + np.diag(model.noise)
+    for i, z in enumerate(Z):
+        o = ~np.isnan(z)
+        S, W = covariance[np.ix_(o, o)], model.loadings[o]
+        expected = W.T @ np.linalg.solve(S, z[o])
+        np.testing.assert_allclose(scores[i], expected, atol=1e-9)
+        np.testing.assert_allclose(filled[i], np.where(o, z, model.loadings @ expected), atol=1e-9)
+        density = -0.5 * (o.sum() * np.log(2 * np.pi) + np.linalg.slogdet(S)[1] + z[o] @ np.linalg.solve(S, z[o]))
+        np.testing.assert_allclose(logs[i], density if o.any() else 0, atol=1e-9)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=SEEDS, p=st.integers(1, 6), k=st.integers(1, 5), missing=st.floats(0, 1))
+def test_mixture_posterior_is_bayes_rule(seed: int, p: int, k: int, missing: float) -> None:
+    rng = np.random.default_rng(seed)
+    model = GaussianMixture(rng.standard_normal((k, p)), rng.uniform(0.2, 2, p), rng.dirichlet(np.ones(k)))
+    Z = masked(rng, 6, p, missing)
+    shares, logs, filled = model.responsibilities(Z), model.log_likelihood(Z), model.fill(Z)
+    for i, z in enumerate(Z):
+        o = ~np.isnan(z)
+        normal = np.exp(-0.5 * (z[o] - model.means[:, o]) ** 2 / model.variance[o])
+        joint = model.weights * (normal / np.sqrt(2 * np.pi * model.variance[o])).prod(axis=1)
+        np.testing.assert_allclose(shares[i], joint / joint.sum(), atol=1e-9)
+        np.testing.assert_allclose(logs[i], np.log(joint.sum()), atol=1e-9)
+        np.testing.assert_allclose(filled[i], np.where(o, z, shares[i] @ model.means), atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_em_finds_what_drew_the_cells(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    loadings = np.r_[np.full((6, 1), 0.9), np.zeros((4, 1))]
+    Z = rng.standard_normal((3000, 1)) @ loadings.T + rng.standard_normal((3000, 10)) * np.sqrt(1 - loadings[:, 0] ** 2)
+    Z[rng.random(Z.shape) < 0.5] = np.nan
+    found = fit_factors(Z, 1, n_steps=20)
+    np.testing.assert_allclose(np.abs(found.loadings), loadings, atol=0.12)
+    np.testing.assert_allclose(found.noise, 1 - loadings[:, 0] ** 2, atol=0.12)
+
+    component = rng.random(3000) < 0.3
+    Z = rng.standard_normal((3000, 8)) + np.where(component[:, None], 1.5, -1.0)
+    Z[rng.random(Z.shape) < 0.5] = np.nan
+    mixture = fit_mixture(Z, 2, rng, n_steps=40, n_starts=3)
+    order = np.argsort(mixture.means[:, 0])
+    np.testing.assert_allclose(mixture.means[order], [[-1.0] * 8, [1.5] * 8], atol=0.15)
+    np.testing.assert_allclose(mixture.weights[order], [0.7, 0.3], atol=0.05)
+
+
+def test_more_steps_of_em_never_lose_much_likelihood() -> None:
+    Z = learn_cells(Table.of(simulate.class_shift(2, 1000, 0).X), detect=True)(simulate.class_shift(2, 1000, 0).X)
+    for steps in ([fit_factors(Z, 3, n_steps=n) for n in (1, 4, 16)],
+                  [fit_mixture(Z, 4, np.random.default_rng(0), n_steps=n) for n in (2, 8, 32)]):
+        totals = [model.log_likelihood(Z).sum() for model in steps]
+        assert totals[0] < totals[1] < totals[2]
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=SEEDS)
+def test_a_leaf_is_reached_by_walking_down(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    A = rng.standard_normal((40, 3))
+    trees = grow(A, rng, n_trees=4, depth=3)
+    leaf = trees.leaf(A)
+    for i in range(40):
+        for t in range(4):
+            node = 0
+            for _ in range(3):
+                node = 2 * node + 1 + int(A[i, trees.column[t, node]] > trees.threshold[t, node])
+            assert leaf[i, t] == node - 7
+
+
+def test_leaf_components_keep_the_distances_between_rows() -> None:
+    """60 components of 40 trees on 50 rows lose nothing: inner products of centred indicators come back."""
+    rng = np.random.default_rng(0)
+    Z = masked(rng, 50, 4, 0.3)
+    encoder = leaf_components(Z, fit_factors(Z, 2, n_steps=5), rng)
+    leaf = encoder.trees.leaf(encoder.fill.fill(Z))
+    indicators = (leaf[:, :, None] == np.arange(64)).reshape(50, -1).astype(float)
+    indicators[:, indicators.sum(axis=0) <= 5] = 0
+    centred = indicators - indicators.mean(axis=0)
+    psi = encoder(Z)
+    psi -= psi.mean(axis=0)
+    np.testing.assert_allclose(psi @ psi.T, centred @ centred.T, atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["auto", "factors", "mixture", "trees", "columns"])
+@pytest.mark.parametrize("missing", [0.0, 0.8, 1.0])
+def test_every_map_is_bounded_and_repeatable(kind: str, missing: float) -> None:
+    X = masked(np.random.default_rng(1), 300, 6, missing)
+    X[0] = np.nan
+    if missing < 1:
+        X[1] = 1e6
+    found = learn_representation(X, kind, random_state=0)
+    phi = found.transform(X)
+    assert np.isfinite(phi).all()
+    assert (np.linalg.norm(phi, axis=1) <= 1 + 1e-12).all()
+    np.testing.assert_allclose(phi[:, 0], phi[0, 0])
+    np.testing.assert_array_equal(learn_representation(X, kind, random_state=0).transform(X), phi)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(found)).transform(X), phi)
+    np.testing.assert_allclose(found.transform(X[5:8]), phi[5:8], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("table", "kind"),
+    [
+        (simulate.class_shift(2, 4000, 3), "mixture"),
+        (simulate.drives("label", 4000, 2, 3), "products"),
+        (simulate.drives("structured", 4000, 2, 3), "products"),
+    ],
+    ids=["class_shift", "drives-label", "drives-structured"],
+)
+def test_auto_sees_what_drew_the_pool(table: simulate.SimulatedTable, kind: str) -> None:
+    assert learn_representation(table.X, random_state=0).kind == kind
+    assert learn_representation(table.table, random_state=0).kind == kind
+
+
+def test_auto_sees_latent_factors() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((4000, 4)) @ rng.standard_normal((4, 30)) * 0.5 + 0.5 * rng.standard_normal((4000, 30))
+    X[rng.random(X.shape) < 0.7] = np.nan
+    assert learn_representation(X, random_state=0).kind == "factors"
+
+
+def test_whole_numbers_of_a_plain_array_are_categories_unless_columns_are_declared() -> None:
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.integers(0, 6, 200), rng.standard_normal(200), rng.integers(0, 2, 200)]).astype(float)
+    X[::7, 0] = np.nan
+    cells = learn_cells(Table.of(X), detect=True)
+    assert [c.column for c in cells.categories] == [0]
+    assert cells.numeric.tolist() == [1, 2]
+    Z = cells(X)
+    assert Z.shape == (200, 8)
+    assert np.isnan(Z[::7, 2:]).all() and not np.isnan(Z[1, 2:]).any()
+    assert learn_representation(X, categorical_features=[]).cells.categories == ()
+
+
+def test_an_unknown_category_is_a_missing_cell() -> None:
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.integers(0, 4, 200), rng.standard_normal(200)])
+    found = learn_representation(X, categorical_features=[0], random_state=0)
+    strange, absent = np.array([[17.0, 0.3]]), np.array([[np.nan, 0.3]])
+    np.testing.assert_array_equal(found.transform(strange), found.transform(absent))
+
+
+def test_heavy_tails_become_normal_scores_in_the_same_order() -> None:
+    rng = np.random.default_rng(0)
+    X = np.column_stack([np.exp(3 * rng.standard_normal(2000)), rng.standard_normal(2000)])
+    X[::5, 0] = np.nan
+    Z = learn_cells(Table.of(X), detect=True)(X)
+    seen = ~np.isnan(X[:, 0])
+    assert (np.isnan(Z[:, 0]) == ~seen).all()
+    order = np.argsort(X[seen, 0])
+    assert (np.diff(Z[seen, 0][order]) >= 0).all()
+    assert abs((Z[seen, 0] ** 4).mean() - 3) < 0.5
+    np.testing.assert_allclose(Z[:, 1], np.clip((X[:, 1] - X[:, 1].mean()) / X[:, 1].std(), -4, 4))
+
+
+def test_products_without_a_category_say_what_is_expected() -> None:
+    with pytest.raises(InputError, match="no category is among"):
+        learn_representation(np.random.default_rng(0).standard_normal((50, 3)), "products")
