@@ -92,9 +92,10 @@ class GaussianKde {
     double slack = 0;  // sum of |gain|
     long terms = 0;    // length of the chain of multiply-adds
   };
-  struct Column {  // a column with missing reference cells: the rows that have it, and their density p_j
-    std::vector<long> rows;
-    std::unique_ptr<GaussianKde<double>> density;
+  struct Column {  // a column with missing reference cells
+    std::vector<long> rows;                        // that have it
+    std::unique_ptr<GaussianKde<double>> density;  // p_j, reference by reference
+    std::vector<double> centres, moments;          // p_j, box by box; empty where boxes would not pay
   };
 
   const KernelSet<T>& set() const;
@@ -105,6 +106,9 @@ class GaussianKde {
   void score_masked(const double* queries, long m, const long* left_out, double* out) const;
   void score_carefully(const double* queries, const double* log2_marginal, long m, const long* left_out,
                        double* out) const;
+  void fill_boxes(Column& column, const std::vector<double>& cells) const;
+  void score_cells(const Column& column, const std::vector<double>& cells, const std::vector<long>& left_out,
+                   std::vector<double>& out) const;
   std::vector<double> log2_marginals(const double* queries, long m, const long* left_out) const;
   void sum_blocks(const Packed& packed, const T* X, const T* a, const long* left_out, long count, double* sums) const;
   void sum_lists(const Packed& packed, const std::vector<std::vector<T>>& coefficients,
@@ -112,6 +116,7 @@ class GaussianKde {
                  double* sums) const;
   void patched_tile(const Packed& packed, long left_out, T* b) const;
   double weight_without(long left_out) const;
+  double in_bandwidths(double cell) const;
   bool trusted(double sum, const Query& query, const Packed& packed) const;
 
   Kernels kernels_;
