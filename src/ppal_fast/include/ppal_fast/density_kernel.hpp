@@ -268,9 +268,10 @@ template <class T>
 inline double horizontal_sum(typename Lanes<T>::V v) {
   alignas(64) T lane[Lanes<T>::lanes];
   Lanes<T>::store(lane, v);
-  double sum = 0;
-  for (int l = 0; l < Lanes<T>::lanes; l++) sum += lane[l];
-  return sum;
+  PPAL_FAST_UNROLL
+  for (int half = Lanes<T>::lanes / 2; half > 0; half /= 2)
+    for (int l = 0; l < half; l++) lane[l] += lane[l + half];
+  return lane[0];
 }
 
 template <class T>
@@ -351,8 +352,10 @@ void sum_listed(const T* coefficients, const int* columns, long count, T a, cons
         for (int v = 0; v < vectors; v++) acc[v] = S::fma(x, S::load(y + z * width + v * lanes), acc[v]);
       }
     }
+    V u = fast_exp2(acc[0]);
     PPAL_FAST_UNROLL
-    for (int v = 0; v < vectors; v++) total = S::add(total, fast_exp2(acc[v]));
+    for (int v = 1; v < vectors; v++) u = S::add(u, fast_exp2(acc[v]));
+    total = S::add(total, u);
   }
   *sum += horizontal_sum<T>(total);
 }
