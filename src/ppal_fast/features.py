@@ -7,7 +7,7 @@ what few rows could show by chance is taken off.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -29,16 +29,17 @@ ROWS_PER_CELL = 5  # expected count that a cell of the contingency table should 
 PROOF_SECONDS = 10.0
 
 
-class QUBOFeatureSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
+class QUBOFeatureSelector(SelectorMixin, BaseEstimator):
     """Maximise sum_i relevance_i s_i - redundancy_weight sum_{i != j} redundancy_ij s_i s_j with sum(s) = k.
 
     n_features_to_select  k; all columns where there are no more than that
     relevance             "mutual_info", a callable (X, y) -> (d,), or an array (d,)
-    redundancy            "correlation" (within classes: being informative about the same y is no redundancy), a callable (X) -> (d, d), or an array (d, d)
+    redundancy            "correlation" (within classes: what two columns owe to y alone is no redundancy), a callable
+                          (X) -> (d, d), or an array (d, d)
     prove                 branch and bound for at most 10 seconds: proven_optimal_ tells whether it came to an end
 
-    After ``fit``: support_ (d,) bool; objective_; proven_optimal_; ranking_ (k,) what the objective loses when the chosen
-    feature is dropped, in the order of ``get_support(indices=True)``; relevance_ (d,); redundancy_ (d, d).
+    After ``fit``: support_ (d,) bool; objective_; proven_optimal_; ranking_ (k,) what the objective loses when the
+    chosen feature is dropped, in the order of ``get_support(indices=True)``; relevance_ (d,); redundancy_ (d, d).
     Empty and constant columns are chosen only when there are not enough others, with a DataWarning.
     """
 
@@ -55,14 +56,16 @@ class QUBOFeatureSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> QUBOFeatureSelector:
-        """X (n, d), NaN for a missing cell; y (n,) classes of any type, or numbers with many values. Raises InputError."""
+        """X (n, d), NaN for a missing cell; y (n,) classes of any type, or measurements. Raises InputError."""
         _validate.integer(1, n_features_to_select=self.n_features_to_select)
         _validate.non_negative(redundancy_weight=self.redundancy_weight)
         rows = self._rows(X)
         classes = _classes(y, len(rows))
         d = rows.shape[1]
-        self.relevance_ = _measured(self.relevance, "relevance", {"mutual_info": mutual_information}, (rows, classes), (d,))
-        self.redundancy_ = _measured(self.redundancy, "redundancy", {"correlation": partial(correlation, y=classes)}, (rows,), (d, d))
+        relevances = {"mutual_info": mutual_information}
+        redundancies = {"correlation": partial(correlation, y=classes)}
+        self.relevance_ = _measured(self.relevance, "relevance", relevances, (rows, classes), (d,))
+        self.redundancy_ = _measured(self.redundancy, "redundancy", redundancies, (rows,), (d, d))
         likeness = 0.5 * float(self.redundancy_weight) * (self.redundancy_ + self.redundancy_.T)
         np.fill_diagonal(likeness, 0.0)
         candidates = self._candidates(rows)
@@ -87,7 +90,9 @@ class QUBOFeatureSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
             if _validate.columns_of(X) is not None:
                 validate_data(self, X, skip_check_array=True)
                 return _validate.table(X)
-            return validate_data(self, X, dtype=np.float64, order="C", ensure_all_finite="allow-nan", ensure_min_samples=2)
+            return validate_data(
+                self, X, dtype=np.float64, order="C", ensure_all_finite="allow-nan", ensure_min_samples=2
+            )
         except ValueError as error:
             raise error if isinstance(error, InputError) else InputError(str(error)) from None
 
@@ -151,8 +156,9 @@ def correlation(X: Float, y: NDArray[np.intp] | None = None) -> Float:
     With y (codes) each column is first centred within every class: two columns that depend on y alone, as under naive
     Bayes, complete each other, while a copy stays a copy.
 
-    Fisher's z = artanh |r| is lowered by sqrt(2 log P) / sqrt(n_ij - 2 - classes), P the number of pairs: the height that pure
-    chance reaches among P pairs (Donoho, Johnstone 1994), so that a pair seen in few rows counts as unrelated.
+    Fisher's z = artanh |r| is lowered by sqrt(2 log P) / sqrt(n_ij - 2 - classes), P the number of pairs: the height
+    that pure chance reaches among P pairs (Donoho, Johnstone 1994), at least two standard errors. A pair seen in few
+    rows thereby counts as unrelated.
     Cost: four products of depth n.
     """
     d = X.shape[1]
@@ -174,7 +180,8 @@ def correlation(X: Float, y: NDArray[np.intp] | None = None) -> Float:
     scale = np.sqrt(variance * variance.T)
     r = np.divide(np.abs(covariance), scale, out=np.zeros((d, d)), where=scale > 1e-10)
     z = np.arctanh(np.minimum(r, 1.0 - 1e-12))
-    chance = np.sqrt(2.0 * np.log(max(d * (d - 1) / 2, 1.0)) / np.maximum(n - 2.0 - n_classes, 1e-3))
+    errors = max(2.0, np.sqrt(2.0 * np.log(max(d * (d - 1) / 2, 1.0))))
+    chance = errors / np.sqrt(np.maximum(n - 2.0 - n_classes, 1e-3))
     shrunk = np.tanh(np.maximum(z - chance, 0.0))
     np.fill_diagonal(shrunk, 0.0)
     return shrunk
@@ -206,18 +213,18 @@ def _classes(y: Any, n: int) -> NDArray[np.intp]:
     try:
         labels = column_or_1d(y, warn=True)
         check_consistent_length(labels, np.empty(n))
+        if any(_validate.is_missing(label) for label in labels.tolist()):
+            raise InputError("y has missing labels (NaN or None); a label for every row is expected")
         kind = type_of_target(labels, input_name="y")
     except ValueError as error:
-        raise InputError(str(error)) from None
-    if any(_validate.is_missing(label) for label in labels.tolist()):
-        raise InputError("y has missing labels (NaN or None); a label for every row is expected")
+        raise error if isinstance(error, InputError) else InputError(str(error)) from None
     if kind == "continuous":
         return _quantile_bins(_validate.vector(labels, name="y"), 2)
     return np.unique(labels, return_inverse=True)[1]
 
 
 def _measured(
-    measure: Any, name: str, known: dict[str, Callable[..., Float]], arguments: tuple[Any, ...], shape: tuple[int, ...]
+    measure: Any, name: str, known: Mapping[str, Callable[..., Float]], arguments: tuple[Any, ...], shape: tuple[int, ...]
 ) -> Float:
     """A named measure, a callable or an array, as finite float64 of the given shape."""
     if isinstance(measure, str):
@@ -226,7 +233,7 @@ def _measured(
     try:
         values = np.array(measure(*arguments) if callable(measure) else measure, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{name} could not be read as numbers ({error}); an array of shape {shape} is expected") from None
+        raise InputError(f"{name} could not be read as numbers ({error}); shape {shape} is expected") from None
     if values.shape != shape or not np.isfinite(values).all():
         raise InputError(f"{name} has shape {values.shape} or entries that are not finite; finite {shape} is expected")
     return values

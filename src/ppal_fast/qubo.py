@@ -23,7 +23,7 @@ from . import _validate, qubo_model
 from .errors import InputError
 from .kernels import bifurcation, local_search, swap
 from .qubo_cardinality import FixedCardinality, add_neighbours, prove_minimum, search_cardinality
-from .qubo_search import Clock, Pool, add_flips, run_all, search
+from .qubo_search import RUNS, Clock, Pool, add_flips, run_all, search
 
 Array = NDArray[Any]
 MOST_DESCENTS, ENOUGH_MEETINGS = 200, 6  # of a batch problem: see kernels/swap.py, swap_starts
@@ -108,6 +108,8 @@ def solve_qubo(
         state = np.full((1, n), int(cardinality > 0), np.int8)
         energy = float(matrix.sum()) if cardinality else 0.0
         return QUBOResult(state, np.array([energy]), energy if prove else None, prove, clock.elapsed())
+    if prove and n_replicas is None:
+        settings["n_replicas"] = RUNS  # the time is for the proof
     constrained = cardinality is not None or algorithm == "swap" or prove
     fixed = FixedCardinality(matrix, cardinality) if constrained else None
     if fixed is not None and (cardinality is not None or algorithm == "swap"):
@@ -192,6 +194,7 @@ def solve_ising(
     clock, pool, model = Clock(time_limit), Pool(n_solutions), qubo_model.from_ising(J, h)
     search(model, algorithm, pool, clock, seeds=_seeds(random_state), target=target, n_replicas=n_replicas,
            n_steps=n_steps, n_jobs=n_jobs)
+    add_flips(model, pool)
     states, energies = pool.states()
     return IsingResult(states, energies, None, False, clock.elapsed())
 

@@ -16,6 +16,7 @@ from .qubo_search import Clock, Pool, run_all
 
 Array = NDArray[Any]
 LARGEST = 20_000  # variables: the couplings are held dense in float32, 1.6 GB there
+RUNS = 6
 STARTS = 16  # descents of a run; between them a run's best set is perturbed
 SLICE_WORK = 20_000_000  # coupling reads between two looks at the clock: a few milliseconds
 SHARE_STEPS = 300  # subgradient steps at the root of a proof
@@ -57,6 +58,7 @@ class FixedCardinality:
         return np.concatenate([ones, np.arange(self.n_real, self.n_real + self.k - len(ones))]).astype(np.int32)
 
     def energy(self, members: Array) -> float:
+        members = np.sort(members)  # one order, one rounding
         return float(self.Q[np.ix_(members, members)].sum())
 
     def polish(self, members: Array) -> Array:
@@ -188,7 +190,7 @@ def search_cardinality(
     """Fill the pool with polished local minima."""
     cycle = ("swap", "tabu", "annealing") if algorithm == "auto" else (algorithm,)
     if n_replicas is None and clock.time_limit is None:
-        n_replicas = 6
+        n_replicas = RUNS
     base = int(seeds.generate_state(1, np.uint64)[0])
 
     def job(r: int) -> Callable[[], None]:
@@ -209,20 +211,21 @@ def search_cardinality(
 
 
 def add_neighbours(problem: FixedCardinality, pool: Pool) -> None:
-    """Fill a pool that is short of states with those one swap away from its best, best first."""
-    for state in pool.unexplored():
+    """Where several states are asked for, offer those one swap away from the best."""
+    for state, limit in pool.unexplored():
         members = problem.members(state)
+        energy = problem.energy(members)
         change, outside = problem.swap_changes(members)
         real = np.minimum(members[:, None], outside[None, :]) < problem.n_real  # not one idle variable for another
         positions = np.argsort(np.where(real, change, np.inf), axis=None)[: np.count_nonzero(real)]
         fresh: set[bytes] = set()
         for q, j in zip(*np.unravel_index(positions, change.shape), strict=True):
+            if len(fresh) == pool.size or energy + change[q, j] > limit:
+                break
             neighbour = members.copy()
             neighbour[q] = outside[j]
             pool.offer(problem.energy(neighbour), problem.state(neighbour))
             fresh.add(problem.state(neighbour).tobytes())
-            if len(fresh) == pool.size:
-                break
 
 
 def prove_minimum(problem: FixedCardinality, members: Array, clock: Clock) -> tuple[Array, float, bool]:
@@ -230,7 +233,7 @@ def prove_minimum(problem: FixedCardinality, members: Array, clock: Clock) -> tu
 
     Until the clock is over. The bound leaves room for float64 rounding; proved means to within it.
     """
-    n, k = problem.n, problem.k
+    k = problem.k
     W = problem.Q + problem.Q.T
     d = np.ascontiguousarray(problem.Q.diagonal())
     np.fill_diagonal(W, 0.0)
@@ -256,7 +259,7 @@ def prove_minimum(problem: FixedCardinality, members: Array, clock: Clock) -> tu
 def _root(W: Array, d: Array, k: int, upper: float, clock: Clock) -> tuple[Array, Array, float]:
     """Shares, reduced values and bound of the root, after SHARE_STEPS subgradient steps or when the clock is over."""
     n = len(d)
-    trial, L, reduced, progress = 0.5 * W, np.empty((n, n)), np.empty(n), np.array([-np.inf, 1.0, 0.0])
+    trial, L, reduced, progress = 0.5 * W, np.empty((n, n)), np.empty(n), np.array([-branch_bound.NO_VALUE, 1.0, 0.0])
     size = max(1, 1_000_000 // n**2)
     for _ in range(0, SHARE_STEPS, size):
         if branch_bound.share(W, d, k, upper, size, trial, L, reduced, progress) or clock.over():

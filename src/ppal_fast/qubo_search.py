@@ -23,6 +23,7 @@ from .kernels import bifurcation, fields, local_search
 from .qubo_model import Model
 
 Array = NDArray[Any]
+RUNS = 32  # where neither their number nor a time limit is given
 SLICE = 0.5e-3  # seconds of kernel time between two looks at the clock, the target and Python's signals
 Found = tuple[float, Array]
 
@@ -68,15 +69,19 @@ class Pool:
     def _best(self) -> list[tuple[bytes, float]]:
         return heapq.nsmallest(self.size, self.found.items(), key=lambda item: (item[1], item[0]))
 
-    def unexplored(self) -> Iterator[Array]:
-        """While the pool is short of states: each state once, best first, so that its neighbours can be offered."""
+    def unexplored(self) -> Iterator[tuple[Array, float]]:
+        """Each of the best states once, with the energy that a neighbour must beat to be among them.
+
+        Ends when all the best have been explored, or after four times their number.
+        """
         explored: set[bytes] = set()
-        while len(self.found) < self.size:
-            fresh = [s for s, _ in self._best() if s not in explored]
+        while len(explored) < 4 * self.size and self.size > 1:
+            best = self._best()
+            fresh = [s for s, _ in best if s not in explored]
             if not fresh:
                 return
             explored.add(fresh[0])
-            yield np.frombuffer(fresh[0], np.int8)
+            yield np.frombuffer(fresh[0], np.int8), best[-1][1] if len(best) == self.size else np.inf
 
     def states(self) -> tuple[Array, Array]:
         """(m, n) int8 and (m,) energies, best first."""
@@ -253,7 +258,7 @@ def search(
         wanted = (target - model.offset) / model.unit
         wanted += 1e-9 if model.exact else 1e-6 * model.row_rms * model.n
     if n_replicas is None and clock.time_limit is None:
-        n_replicas = 32 * (4 if algorithm == "bsb" else 1)
+        n_replicas = RUNS * (4 if algorithm == "bsb" else 1)
 
     def job(name: str, steps: int, seed: int) -> None:
         for energy, state in DRIVERS[name](model, seed, steps, clock, wanted):
@@ -267,9 +272,13 @@ def search(
 
 
 def add_flips(model: Model, pool: Pool) -> None:
-    """Fill a pool that is short of states with those one flip away from its best, best first."""
-    for state in pool.unexplored():
-        for i in np.argsort(model.changes(state))[: pool.size]:
+    """Where several states are asked for, offer those one flip away from the best."""
+    for state, limit in pool.unexplored():
+        change = model.changes(state)
+        energy = model.energy(state)
+        for i in np.argsort(change)[: pool.size]:
+            if energy + change[i] > limit:
+                break
             neighbour = state.copy()
             neighbour[i] = -neighbour[i]
             pool.offer(model.energy(neighbour), neighbour)

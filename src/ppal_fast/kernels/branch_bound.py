@@ -97,8 +97,8 @@ def partner_sums(L: Array, k: int, stride: int) -> Array:
 
 @jit()
 def branch(
-    W: Array, d: Array, k: int, sums: Array, stride: int, twin: Array, tolerance: float, nodes: int, best_f: Array, best: Array,
-    g: Array, f: Array, count: Array, bound: Array, tried: Array, level: int,
+    W: Array, d: Array, k: int, sums: Array, stride: int, twin: Array, tolerance: float, nodes: int,
+    best_f: Array, best: Array, g: Array, f: Array, count: Array, bound: Array, tried: Array, level: int,
 ) -> int:
     """Depth first, include before exclude, for at most ``nodes`` nodes; returns the level to go on from, or -1.
 

@@ -1,0 +1,165 @@
+"""The QUBO kernels against their twins: fields, energies, descents, swaps, bounds, lanes."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
+
+from ppal_fast import qubo_model
+from ppal_fast.kernels import bifurcation, branch_bound, fields, local_search, reference, swap
+
+NONE = np.empty(0, np.int32)
+KINDS = {"int8": (20, 0.8), "int16": (3000, 0.8), "float32": (0, 0.8), "csr": (20, 0.05)}
+seeds = st.integers(0, 2**32 - 1)
+
+
+def ising(rng: np.random.Generator, n: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Symmetric couplings with zero diagonal and biases, whole numbers unless the kind is float32."""
+    largest, density = KINDS[kind]
+    J = rng.normal(size=(n, n)) if largest == 0 else rng.integers(-largest, largest + 1, (n, n)).astype(float)
+    J = np.triu(J * (rng.random((n, n)) < density), 1)
+    return J + J.T, rng.normal(size=n) if largest == 0 else rng.integers(-9, 10, n).astype(float)
+
+
+def engine(J: np.ndarray, b: np.ndarray) -> tuple[Any, ...]:
+    model = qubo_model.from_ising(J, b)
+    return model, (model.couplings, model.indptr, model.indices)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=15, deadline=None)
+@given(seed=seeds, n=st.integers(2, 40))
+def test_fields_and_energy_follow_every_driver(kind: str, seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    J, b = ising(rng, n, kind)
+    model, couplings = engine(J, b)
+    s = rng.choice(np.array([-1, 1], np.int8), n)
+    h, value = model.start(s)
+    tolerance = {"rtol": 0, "atol": 1e-4 * n} if kind == "float32" else {"rtol": 0, "atol": 0}
+
+    def agree(now: float) -> None:
+        assert_allclose(h * model.unit, reference.local_fields(J, b, s), **tolerance)
+        assert_allclose(now * model.unit, reference.ising_energy(J, b, s), **tolerance)
+
+    agree(value)
+    state = np.array([seed], np.uint64)
+    energy, best = np.array([value, value]), s.copy()
+    temperatures = np.linspace(model.row_rms, 0.1, 5).astype(np.float32)
+    local_search.anneal(*couplings, s, h, energy, best, state, local_search.EXPONENTIALS, temperatures, -np.inf)
+    agree(energy[0])
+    until, counters = np.zeros(n, np.int32), np.zeros(2, np.int64)
+    local_search.tabu_search(*couplings, s, h, energy, best, state, until, counters, 50, n // 4, 7, -np.inf)
+    agree(energy[0])
+    x, y = (rng.uniform(-1, 1, n).astype(np.float32) for _ in range(2))
+    pump = np.linspace(0, 1, 9, dtype=np.float32)
+    bifurcation.discrete(*couplings, model.b, s, h, x, y, energy, best, pump, 0.7, 0.5 / model.row_rms, -np.inf)
+    agree(energy[0])
+    assert_allclose(energy[1] * model.unit, reference.ising_energy(J, b, best), **tolerance)
+    energy[0] += fields.descend(*couplings, s, h)
+    agree(energy[0])
+    assert (s * h <= (1e-4 if kind == "float32" else 0)).all(), "a flip would still improve"
+
+
+def test_each_kind_takes_the_narrowest_type_that_holds_it(rng: np.random.Generator) -> None:
+    wanted = {"int8": ("int8", "int16"), "int16": ("int16", "int32"), "float32": ("float32", "float32")}
+    for kind, types in wanted.items():
+        model, _ = engine(*ising(rng, 30, kind))
+        assert (model.couplings.dtype, model.h_up.dtype) == types
+    assert engine(*ising(rng, 60, "csr"))[0].couplings.ndim == 1
+    fields_overflow_int16 = np.full((600, 600), 60.0)
+    np.fill_diagonal(fields_overflow_int16, 0.0)
+    fields_overflow_int16[0, 1] = fields_overflow_int16[1, 0] = 59.0
+    assert engine(fields_overflow_int16, np.zeros(600))[0].h_up.dtype == np.int32
+
+
+def test_slices_do_not_change_an_annealing(rng: np.random.Generator) -> None:
+    model, couplings = engine(*ising(rng, 50, "int8"))
+    temperatures = np.linspace(30, 1, 20).astype(np.float32)
+    ends = []
+    for cuts in ([0, 20], [0, 1, 7, 20]):
+        s = np.ones(50, np.int8)
+        h, value = model.start(s)
+        energy, best, state = np.array([value, value]), s.copy(), np.array([5], np.uint64)
+        for a, b in itertools.pairwise(cuts):
+            local_search.anneal(
+                *couplings, s, h, energy, best, state, local_search.EXPONENTIALS, temperatures[a:b], -np.inf
+            )
+        ends.append((s, best, energy))
+    for one, other in zip(*ends, strict=True):
+        assert_array_equal(one, other)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=seeds, n=st.integers(3, 9), data=st.data())
+def test_swaps_keep_the_gradient_and_end_in_a_local_minimum(seed: int, n: int, data: Any) -> None:
+    rng = np.random.default_rng(seed)
+    k = data.draw(st.integers(1, n - 1))
+    Q = rng.normal(size=(n, n))
+    W, d, highest = np.empty((n, n), np.float32), np.empty(n, np.float32), np.empty(n, np.float32)
+    swap.couplings_of(Q, W, d, highest)
+    scale = np.abs(Q).max()
+    members = rng.permutation(n)[:k].astype(np.int32)
+    best, until, state = np.empty(k, np.int32), np.empty(n, np.int32), np.array([seed], np.uint64)
+
+    def energy(chosen: np.ndarray) -> float:
+        return reference.qubo_energy(Q, np.isin(np.arange(n), chosen))
+
+    f, _ = swap.swap_search(W, d, highest, members, best, until, state, 100, False)
+    assert len(set(best.tolist())) == k
+    assert_allclose(f * scale, energy(best), atol=1e-4)
+    swaps = [np.append(np.delete(best, q), j) for q in range(k) for j in set(range(n)) - set(best.tolist())]
+    assert energy(best) <= min(energy(other) for other in swaps) + 1e-5
+    f, _ = swap.swap_search(W, d, highest, members, best, until, state, 30, True)
+    assert_allclose(f * scale, energy(best), atol=1e-4)
+    assert len(set(members.tolist())) == k
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=seeds, n=st.integers(2, 9), data=st.data())
+def test_the_root_bound_never_exceeds_the_minimum(seed: int, n: int, data: Any) -> None:
+    k = data.draw(st.integers(1, n - 1))
+    Q = np.random.default_rng(seed).normal(size=(n, n))
+    W = Q + Q.T
+    np.fill_diagonal(W, 0.0)
+    least = reference.qubo_minimum(Q, k)
+    trial, L, reduced, progress = 0.5 * W, np.empty((n, n)), np.empty(n), np.array([-branch_bound.NO_VALUE, 1.0, 0.0])
+    branch_bound.share(W, Q.diagonal().copy(), k, least + 1.0, 60, trial, L, reduced, progress)
+    assert progress[0] <= least + 1e-9
+    off = ~np.eye(n, dtype=bool)
+    assert_allclose((L + L.T)[off], W[off], atol=1e-12)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=seeds, n=st.integers(1, 40), is_sparse=st.booleans())
+def test_the_lanes_multiply(seed: int, n: int, is_sparse: bool) -> None:
+    rng = np.random.default_rng(seed)
+    m = n if is_sparse else -(-n // bifurcation.PAD) * bifurcation.PAD
+    J = (rng.normal(size=(m, m)) * (rng.random((m, m)) < 0.3)).astype(np.float32)
+    b, X = rng.normal(size=m).astype(np.float32), rng.normal(size=(m, bifurcation.LANES)).astype(np.float32)
+    F, S = np.empty_like(X), np.empty_like(X)
+    if is_sparse:
+        rows = sparse.csr_array(J)
+        bifurcation.multiply(rows.data, rows.indptr.astype(np.int32), rows.indices.astype(np.int32), b, X, F)
+    else:
+        bifurcation.multiply(J, NONE, NONE, b, X, F)
+        lowest, best = np.full(bifurcation.LANES, np.inf), np.empty((bifurcation.LANES, m), np.int8)
+        symmetric = np.ascontiguousarray(np.triu(J, 1) + np.triu(J, 1).T)
+        bifurcation.lane_energies(symmetric, NONE, NONE, b, X, S.copy(), S, lowest, best)
+        assert_allclose(lowest[0], reference.ising_energy(symmetric, b, best[0]), atol=1e-3)
+    assert_allclose(F, b[:, None] + J @ X, atol=1e-4)
+
+
+def test_the_step_of_a_star_stays_finite() -> None:
+    """One vertex coupled to all others has the largest radius for its row rms: the step must shrink with it."""
+    J = np.zeros((200, 200))
+    J[0, 1:] = J[1:, 0] = 1e6
+    J[1, 2] = J[2, 1] = 1e-6
+    model = qubo_model.from_ising(J, None)
+    assert model.radius >= np.abs(np.linalg.eigvalsh(J)).max() * model.couplings.max() / 2 / 1e6 * 0.999

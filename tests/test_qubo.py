@@ -1,0 +1,339 @@
+"""solve_qubo and its kin: exact on small problems, good on known ones, and one clear sentence for bad input."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
+
+from ppal_fast import qubo_io, solve_ising, solve_qubo, solve_qubo_batch
+from ppal_fast.errors import InputError
+from ppal_fast.kernels import reference
+from ppal_fast.qubo import select_batch
+from ppal_fast.qubo_cardinality import FixedCardinality, prove_minimum
+from ppal_fast.qubo_search import Clock, luby
+
+ALGORITHMS = ("auto", "bsb", "dsb", "annealing", "tabu", "swap")
+FAMILIES = ("small whole", "large whole", "halves", "real", "sparse", "zero")
+
+
+def problem(family: str, n: int, rng: np.random.Generator) -> np.ndarray:
+    whole = rng.integers(-9, 10, (n, n)).astype(float)
+    return {
+        "small whole": whole, "large whole": whole * 10_007 + 1, "halves": whole / 2, "real": rng.normal(size=(n, n)),
+        "sparse": whole * (rng.random((n, n)) < 0.05), "zero": 0 * whole,
+    }[family]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_algorithm_finds_the_minimum(algorithm: str, family: str, rng: np.random.Generator) -> None:
+    for n in (1, 2, 7, 11):
+        Q = problem(family, n, rng)
+        least = reference.qubo_minimum(Q)
+        found = solve_qubo(sparse.csr_array(Q) if n == 7 else Q, algorithm=algorithm, random_state=1)
+        assert_allclose(found.energy, least, rtol=1e-12, atol=1e-12)
+        assert_allclose(reference.qubo_energy(Q, found.x), found.energy, rtol=1e-12, atol=1e-12)
+        assert found.x.dtype == np.int8 and found.states.shape == (1, n) and found.bound is None
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_algorithm_keeps_a_cardinality(algorithm: str, rng: np.random.Generator) -> None:
+    for family in ("small whole", "real"):
+        Q = problem(family, 9, rng)
+        for k in (0, 1, 4, 8, 9):
+            found = solve_qubo(Q, cardinality=k, algorithm=algorithm, random_state=1)
+            assert found.x.sum() == k
+            assert_allclose(found.energy, reference.qubo_minimum(Q, k), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("algorithm", ("auto", "bsb", "dsb", "annealing", "tabu"))
+def test_ising(algorithm: str, rng: np.random.Generator) -> None:
+    for family in ("small whole", "real", "sparse"):
+        J = np.triu(problem(family, 9, rng), 1)
+        J, h = J + J.T, rng.integers(-3, 4, 9).astype(float)
+        found = solve_ising(sparse.csr_array(J) if family == "sparse" else J, h, algorithm=algorithm, random_state=0)
+        states = 2 * ((np.arange(2**9)[:, None] >> np.arange(9)) & 1) - 1
+        assert_allclose(found.energy, min(reference.ising_energy(J, h, s) for s in states), atol=1e-12)
+        assert set(np.unique(found.s)) <= {-1, 1}
+        assert_allclose(reference.ising_energy(J, h, found.s), found.energy, atol=1e-12)
+
+
+def test_ising_without_fields_keeps_both_signs_apart() -> None:
+    found = solve_ising(np.array([[0, 1], [1, 0]]), n_solutions=4, random_state=0)
+    assert_array_equal(found.energies, [-1, -1, 1, 1])
+    assert len(np.unique(found.states, axis=0)) == 4
+
+
+@pytest.mark.parametrize("cardinality", [None, 3])
+def test_solutions_are_the_lowest_distinct_states(cardinality: int | None, rng: np.random.Generator) -> None:
+    Q = problem("real", 6, rng)
+    states = [x for x in ((np.arange(64)[:, None] >> np.arange(6)) & 1) if cardinality in (None, x.sum())]
+    wanted = np.sort([reference.qubo_energy(Q, x) for x in states])
+    found = solve_qubo(Q, cardinality=cardinality, n_solutions=len(wanted) + 5, random_state=0)
+    assert_allclose(found.energies, wanted, atol=1e-12)
+    assert len(np.unique(found.states, axis=0)) == len(wanted)
+    assert_allclose(found.energies, [reference.qubo_energy(Q, x) for x in found.states], atol=1e-12)
+    assert len(solve_qubo(Q, cardinality=cardinality, n_solutions=4, random_state=0).states) == 4
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "bsb", "dsb", "annealing", "tabu", "swap"])
+def test_a_seed_fixes_the_result_whatever_the_threads(algorithm: str, rng: np.random.Generator) -> None:
+    Q = problem("real", 40, rng)
+    settings: dict[str, Any] = {
+        "algorithm": algorithm, "n_solutions": 5, "random_state": 3, "n_replicas": 3, "n_steps": 20,
+    }
+    for extra in ({}, {"cardinality": 9}):
+        one, two = (solve_qubo(Q, n_jobs=jobs, **settings, **extra) for jobs in (1, 3))
+        assert_array_equal(one.states, two.states)
+        assert_array_equal(one.energies, two.energies)
+
+
+@pytest.mark.parametrize("cardinality", [None, 5])
+@pytest.mark.parametrize("algorithm", ["auto", "bsb", "dsb", "annealing"])
+def test_batches(algorithm: str, cardinality: int | None, rng: np.random.Generator) -> None:
+    Qs = np.stack([problem(f, 10, rng) for f in ("small whole", "real", "sparse", "zero")])
+    settings: dict[str, Any] = {"cardinality": cardinality, "algorithm": algorithm, "random_state": 0}
+    found = solve_qubo_batch(Qs, **settings)
+    assert found.x.shape == (4, 10) and found.x.dtype == np.int8
+    for Q, x, energy in zip(Qs, found.x, found.energy, strict=True):
+        assert cardinality is None or x.sum() == cardinality
+        assert_allclose(energy, reference.qubo_energy(Q, x), atol=1e-9)
+        assert_allclose(energy, reference.qubo_minimum(Q, cardinality), atol=1e-9)
+    assert_array_equal(found.x, solve_qubo_batch(list(Qs), n_jobs=2, **settings).x)
+
+
+def test_proofs(rng: np.random.Generator) -> None:
+    for family in ("small whole", "real", "zero"):
+        Q = problem(family, 9, rng)
+        for k in (None, 0, 1, 4, 9):
+            found = solve_qubo(Q, cardinality=k, prove=True, random_state=0)
+            assert found.proven_optimal and found.bound == found.energy
+            assert_allclose(found.energy, reference.qubo_minimum(Q, k), atol=1e-9)
+
+
+def test_a_proof_corrects_a_poor_start(rng: np.random.Generator) -> None:
+    Q = problem("real", 10, rng)
+    for k in (2, 5):
+        fixed = FixedCardinality(Q, k)
+        members, bound, proved = prove_minimum(fixed, np.arange(k, dtype=np.int32), Clock(None))
+        assert proved
+        assert_allclose([fixed.energy(members), bound], reference.qubo_minimum(Q, k), atol=1e-9)
+
+
+def test_a_proof_cut_short_gives_a_true_bound(rng: np.random.Generator) -> None:
+    Q = problem("real", 60, rng)
+    found = solve_qubo(Q, cardinality=20, prove=True, time_limit=0.2, random_state=0)
+    assert not found.proven_optimal and found.bound is not None and found.bound < found.energy
+    assert solve_qubo(Q, cardinality=20, time_limit=0.3, random_state=1).energy >= found.bound
+
+
+def test_twin_variables_are_proved_without_counting_their_orders() -> None:
+    Q = np.full((40, 40), 0.5)  # all forty alike: 10^10 sets of one energy
+    found = solve_qubo(Q - 0.5 * np.eye(40), cardinality=12, prove=True, time_limit=20, random_state=0)
+    assert found.proven_optimal and found.energy == 66.0
+
+
+@pytest.mark.parametrize("scale", [1e300, 1e-300, 2.0**-1060])
+def test_any_scale(scale: float, rng: np.random.Generator) -> None:
+    Q = problem("small whole", 8, rng)
+    for k in (None, 3):
+        found = solve_qubo(Q * scale, cardinality=k, random_state=0)
+        assert_allclose(found.energy / scale, reference.qubo_minimum(Q, k))
+
+
+def test_large_beside_small() -> None:
+    Q = np.diag([1e300, -1e-300, 1e-300, -1.0])
+    assert_array_equal(solve_qubo(Q, random_state=0).x, [0, 1, 0, 1])
+    Q[1, 3] = 2.0
+    assert_array_equal(solve_qubo(Q, random_state=0).x, [0, 0, 0, 1])
+    assert_array_equal(solve_qubo(np.diag([1e300, 1e-300, 3e-300]), cardinality=1, random_state=0).x, [0, 1, 0])
+
+
+def test_time_limit_and_target(rng: np.random.Generator) -> None:
+    Q = problem("real", 300, rng)
+    solve_qubo(Q, n_replicas=2, n_steps=2, random_state=0)  # compiled before the clock matters
+    for extra in ({}, {"cardinality": 30}):
+        found = solve_qubo(Q, time_limit=0, random_state=0, **extra)
+        assert_allclose(found.energy, found.x.astype(float) @ Q @ found.x)
+        best = solve_qubo(Q, random_state=0, **extra).energy
+        assert solve_qubo(Q, target=best, random_state=0, **extra).energy <= best
+        missed = solve_qubo(Q, target=2 * best, time_limit=0.05, n_jobs=2, random_state=0, **extra)
+        assert missed.energy > 2 * best  # a target that cannot be met ends with the time
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_ctrl_c(n_jobs: int, rng: np.random.Generator) -> None:
+    Q = problem("real", 200, rng)
+    solve_qubo(Q, n_replicas=2, n_steps=2, random_state=0)
+    timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            solve_qubo(Q, time_limit=60, n_jobs=n_jobs, random_state=0)
+    finally:
+        timer.join()
+    deadline = time.monotonic() + 5
+    while threading.active_count() > 1 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not [t for t in threading.enumerate() if "ThreadPool" in t.name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"Q": np.ones((2, 3))}, r"Q has shape \(2, 3\); a square"),
+        ({"Q": np.ones(3)}, "square"),
+        ({"Q": np.ones((0, 0))}, "at least one row"),
+        ({"Q": [[np.nan]]}, "Q has NaN"),
+        ({"Q": sparse.csr_array([[np.inf]])}, "Q has NaN or infinite"),
+        ({"Q": [[1j]]}, "real numbers"),
+        ({"Q": sparse.csr_array([[1j]])}, "real numbers"),
+        ({"Q": np.array([[None]])}, "real numbers"),
+        ({"Q": "text"}, "real numbers"),
+        ({"Q": np.full((2, 2), 1e308)}, "overflow"),
+        ({"cardinality": -1}, "cardinality was -1"),
+        ({"cardinality": 4}, "from 0 to 3"),
+        ({"cardinality": 1.5}, "cardinality was 1.5"),
+        ({"algorithm": "tabo"}, "did you mean 'tabu'"),
+        ({"n_replicas": 0}, "n_replicas"),
+        ({"n_steps": 0}, "n_steps"),
+        ({"n_solutions": 0}, "n_solutions"),
+        ({"n_jobs": 0}, "n_jobs"),
+        ({"time_limit": -1}, "time_limit"),
+        ({"target": np.nan}, "target"),
+        ({"random_state": "seed"}, "random_state"),
+    ],
+)
+def test_bad_input_is_named(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        solve_qubo(**{"Q": np.eye(3), **arguments})
+
+
+@pytest.mark.parametrize(
+    ("J", "h", "words"),
+    [
+        ([[0, 1], [2, 0]], None, "not symmetric"),
+        ([[1, 1], [1, 0]], None, "diagonal"),
+        ([[0, 1], [1, 0]], [1, 2, 3], r"h has shape \(3,\)"),
+        ([[0, 1], [1, 0]], [1, np.nan], "h has NaN"),
+        ([[0, 1]], None, "square"),
+    ],
+)
+def test_bad_ising_input_is_named(J: Any, h: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        solve_ising(J, h)
+
+
+def test_bad_batches_are_named() -> None:
+    with pytest.raises(InputError, match=r"Qs\[1\] has NaN"):
+        solve_qubo_batch(np.stack([np.eye(2), np.full((2, 2), np.nan)]))
+    with pytest.raises(InputError, match="one shape"):
+        solve_qubo_batch([np.eye(2), np.eye(3)])
+    with pytest.raises(InputError, match="at least one matrix"):
+        solve_qubo_batch([])
+    with pytest.raises(InputError, match="cardinality was 3"):
+        solve_qubo_batch(np.zeros((1, 2, 2)), cardinality=3)
+
+
+def test_the_input_is_left_alone_and_any_layout_is_read(rng: np.random.Generator) -> None:
+    Q = problem("small whole", 8, rng)
+    least = reference.qubo_minimum(Q)
+    read_only = Q.copy()
+    read_only.flags.writeable = False
+    for form in (read_only, np.asfortranarray(Q), Q[::-1, ::-1][::-1, ::-1], Q.astype(np.int8), Q.astype(np.float32),
+                 Q.astype(int).tolist(), sparse.coo_array(Q), sparse.csc_matrix(Q)):
+        assert solve_qubo(form, random_state=0).energy == least
+        assert solve_qubo(form, cardinality=4, random_state=0).energy == reference.qubo_minimum(Q, 4)
+    assert_array_equal(read_only, Q)
+
+
+def test_select_batch(rng: np.random.Generator) -> None:
+    gain, similarity = rng.random(12), rng.random((12, 12))
+    for k in (0, 1, 4, 12):
+        chosen = select_batch(gain, similarity, k, random_state=0)
+        assert len(set(chosen.tolist())) == k
+        assert (np.diff(gain[chosen]) <= 0).all()
+        x = np.isin(np.arange(12), chosen)
+        Q = similarity / 2
+        np.fill_diagonal(Q, -gain)
+        assert_allclose(reference.qubo_energy(Q, x), reference.qubo_minimum(Q, k), atol=1e-6)
+    copies = select_batch([1.0, 1.0, 0.9], [[0, 1, 0], [1, 0, 0], [0, 0, 0]], 2, random_state=0)
+    assert 2 in copies, "a copy of a chosen row says nothing new"
+    for bad, words in (((gain[:3], similarity, 2), "similarity has shape"), ((gain, similarity, 13), "k was 13")):
+        with pytest.raises(InputError, match=words):
+            select_batch(*bad)
+
+
+def test_files_come_back(tmp_path: Path, rng: np.random.Generator) -> None:
+    Q = problem("sparse", 20, rng) / 3
+    qubo_io.write_qubo(tmp_path / "a.qubo.gz", Q)
+    back = qubo_io.read_qubo(tmp_path / "a.qubo.gz").toarray()
+    x = rng.integers(0, 2, 20)
+    assert_array_equal(np.tril(back, -1), 0)
+    assert_allclose(reference.qubo_energy(back, x), reference.qubo_energy(Q, x), atol=1e-12)
+    W = np.triu(Q, 1)
+    W = W + W.T
+    qubo_io.write_maxcut(tmp_path / "a.txt", W)
+    assert_array_equal(qubo_io.read_maxcut(tmp_path / "a.txt").toarray(), W)
+    s = 2 * x - 1
+    assert_allclose(qubo_io.cut(W, s), sum(W[i, j] for i in range(20) for j in range(i) if s[i] != s[j]))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("0 0 1\n", "line 1: entries begin before"),
+        ("p qubo 0 2 1 0\n0 2 1\n", "line 2"),
+        ("p qubo 0 2 1 0\n0 0 nan\n", "finite value"),
+        ("p qubo 0 2 1 0\n0 0\n", "not `i j value`"),
+        ("p qubo 0 x\n", "whole number"),
+        ("", "no line `p qubo"),
+    ],
+)
+def test_bad_files_are_named_by_line(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "bad.qubo").write_text(text)
+    with pytest.raises(InputError, match=words):
+        qubo_io.read_qubo(tmp_path / "bad.qubo")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("3 1\n1 4 1\n", "no edge"), ("3 2\n1 2 1\n", "first line says 2"), ("", "empty")]
+)
+def test_bad_graphs_are_named_by_line(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "bad.txt").write_text(text)
+    with pytest.raises(InputError, match=words):
+        qubo_io.read_maxcut(tmp_path / "bad.txt")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="could not be read"):
+        qubo_io.read_qubo(tmp_path / "none.qubo")
+
+
+@pytest.mark.parametrize(
+    ("name", "best"), [("bqp50_1", 2098), ("bqp100_2", 11036), ("bqp250_1", 45607), ("bqp250_3", 49037)]
+)
+def test_known_optima_of_bqp(data_folder: Path, name: str, best: int) -> None:
+    Q = -qubo_io.read_qubo(data_folder / "qubo" / "bqp" / f"{name}.qubo.gz")
+    assert solve_qubo(Q, target=-best, time_limit=10, random_state=0).energy == -best
+
+
+@pytest.mark.parametrize(("name", "best"), [("G1", 11624), ("G6", 2178), ("G14", 3064)])
+def test_known_cuts(data_folder: Path, name: str, best: int) -> None:
+    W = qubo_io.read_maxcut(data_folder / "qubo" / "gset" / f"{name}.txt.gz")
+    wanted = 0.99 * best
+    found = solve_ising(W, target=W.sum() / 2 - 2 * wanted, time_limit=10, random_state=0)
+    assert wanted <= qubo_io.cut(W, found.s) <= best
+    assert_allclose(found.energy, W.sum() / 2 - 2 * qubo_io.cut(W, found.s))
+
+
+def test_luby() -> None:
+    assert [luby(r) for r in range(15)] == [1, 1, 2, 1, 1, 2, 4, 1, 1, 2, 1, 1, 2, 4, 8]
