@@ -61,8 +61,8 @@ def grid(clip: float, sigma: float, times: int) -> Grid:
         )
     exact_clip, exact_deviation = Fraction(clip), Fraction(clip) * times * Fraction(sigma)
     step = max(exact_clip / 2**BOUND_BITS, exact_deviation / 2**DEVIATION_BITS)
-    exponent = math.frexp(float(step))[1]  # step < 2**exponent
-    gamma = Fraction(2) ** exponent
+    mantissa, exponent = math.frexp(float(step))
+    gamma = Fraction(2) ** (exponent - (mantissa == 0.5))  # the least power of two that is not below the step
     bound = math.floor(exact_clip / gamma)
     deviation = math.nextafter(float(exact_deviation / gamma), math.inf)
     units = math.ceil((bound * times / Fraction(deviation)) ** 2 / Fraction(UNIT))
