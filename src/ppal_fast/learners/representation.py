@@ -30,6 +30,7 @@ KINDS = ("auto", "products", "factors", "mixture", "trees", "columns")
 CONSTANT = 0.4  # the constant coordinate beside a part of norm at most 1
 OFTEN, MOST_OFTEN = 0.5, 12  # coverage of an often-observed column; how many there may be
 FACTORS, COMPONENTS = (1, 2, 4, 8), (2, 6, 12, 24)
+MOST_FILL_FACTORS = 8  # behind the filled cells of products
 HIDDEN, FITTED = 0.15, 0.6  # shares of the cells hidden and of the rows fitted in the choice of family
 ROWS_FOR_CHOICE = 4000
 FEWEST_ROWS = 30  # a smaller pool is mapped by its columns
@@ -172,7 +173,9 @@ def learn_representation(
         kind, encoder = "columns", Columns()
     elif products is not None:
         numeric, categories = products
-        model = fit_factors(Z, min(8, max(1, Z.shape[1] - 1)), n_steps=25)
+        some = Z[rng.permutation(len(Z))[:ROWS_FOR_CHOICE]]
+        model = fit_factors(some, min(MOST_FILL_FACTORS, max(1, Z.shape[1] - 1)), n_steps=20)
+        model = fit_factors(Z, model.n_factors, n_steps=6, start=model)
         kind, encoder = "products", Products(cells, numeric, categories, model)
     else:
         kind, encoder = _latent(Z, kind, rng)
