@@ -27,7 +27,7 @@ def start(context: typer.Context) -> None:
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="folder for report.html and the pictures")] = Path("demo"),
-    seeds: Annotated[int, typer.Option(min=1, help="simulated lines to average over")] = 6,
+    seeds: Annotated[int, typer.Option(min=1, help="simulated lines to average over")] = 5,
 ) -> None:
     """The whole loop on a simulated line of 10,000 drives, beside other methods; writes report.html."""
     from .demo import run_demo

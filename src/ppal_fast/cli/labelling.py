@@ -209,21 +209,31 @@ def _create(
 
 
 def _done(session: Session) -> bool:
-    closed = session.ppal.history_[-1].round if session.ppal.history_ else 0
-    return closed >= session.ppal.n_rounds or n_bought(session) >= min(session.meta["budget"], len(session.ids))
+    return _n_closed(session) >= session.ppal.n_rounds or not _n_unlabelled(session)
+
+
+def _n_closed(session: Session) -> int:
+    return session.ppal.history_[-1].round if session.ppal.history_ else 0
+
+
+def _n_unlabelled(session: Session) -> int:
+    return sum(label is None for label in session.ppal.labels_)
 
 
 def _open_rows(session: Session) -> NDArray[np.intp]:
     """Rows asked and not answered, without opening a round."""
-    closed = session.ppal.history_[-1].round if session.ppal.history_ else 0
-    return session.ask() if session.ppal.round_ > closed else np.empty(0, dtype=np.intp)
+    return session.ask() if session.ppal.round_ > _n_closed(session) else np.empty(0, dtype=np.intp)
 
 
 def _next_rows(session: Session) -> NDArray[np.intp]:
-    """The open rows, or those of a new round that does not go beyond the budget."""
+    """The open rows, or those of a new round. How many it asks for follows from the plan, never from the answers:
+    where each row flips its own coin (unit record and owner) the number asked so far is private."""
     still_open = _open_rows(session)
-    left = session.meta["budget"] - n_bought(session)
-    return still_open if len(still_open) else session.ask(min(session.ppal.n_per_round, left))
+    if len(still_open):
+        return still_open
+    planned = session.meta["budget"] - session.ppal.n_per_round * session.ppal.round_
+    n = min(session.ppal.n_per_round, planned, _n_unlabelled(session))
+    return session.ask(n) if n else still_open
 
 
 def _sheet(session: Session) -> Path:

@@ -30,11 +30,17 @@ def conclude(session: Session) -> None:
     print(session.ppal.privacy_)
     print(f"{path}: the predicted {session.meta['label']} of {len(session.ids):,} rows")
     print(f"{write_page(session)}: what was asked and learned")
+    curves = _read_accuracy(session.path / "accuracy.csv")
+    if curves and len(curves[0].n_labels) > 1:
+        from ..report import LearningCurveDisplay, save_picture
+
+        save_picture(LearningCurveDisplay(curves), session.path / "accuracy.png")
 
 
 def n_bought(session: Session) -> int:
-    """Answers paid for: those of rounds, not the initial labels."""
-    return sum(len(record.asked) for record in session.ppal.history_ if record.round > 0)
+    """Answers paid for so far; the labels that the table came with are none of them."""
+    n_initial = sum(len(record.asked) for record in session.ppal.history_ if record.round == 0)
+    return sum(label is not None for label in session.ppal.labels_) - n_initial
 
 
 def write_page(session: Session) -> Path:
