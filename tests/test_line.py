@@ -247,4 +247,4 @@ def test_other_cython_code_decides_bit_for_bit(
     many = scorer.decide_many(DRIVES.X)
     code = np.searchsorted(scorer.classes_, many.label)
     expected = list(zip(code, many.probability, many.uncertainty, many.query, strict=True))
-    assert caller.labels(scorer._scorer, DRIVES.X) == expected
+    assert caller.labels(scorer.kernel, DRIVES.X) == expected

@@ -51,7 +51,8 @@ class LineScorer:
     An item is d numbers in the order of the pool's columns, NaN for a missing cell, a category by its code
     (``Table.values``); a frame or a Table goes to ``decide_many``. One scorer may serve many threads.
 
-    compiled   False where the learner is called instead of the compiled kernel
+    compiled   False where the learner is called instead
+    kernel     the ``kernels._line.Scorer`` that other Cython code may call, or None
     threshold  public, or computed from public or released numbers alone: the query rule is item-local
     """
 
@@ -61,7 +62,7 @@ class LineScorer:
         self.classes_ = learner.classes_
         parts = compiled_parts(learner, len(schema.names))
         labels = tuple(self.classes_.tolist())
-        self._scorer = None if parts is None else Scorer(parts, self.threshold, labels, Decision)
+        self.kernel = None if parts is None else Scorer(parts, self.threshold, labels, Decision)
 
     @classmethod
     def from_ppal(cls, ppal: Any, *, threshold: float | None = None) -> LineScorer:
@@ -81,16 +82,16 @@ class LineScorer:
 
     @property
     def compiled(self) -> bool:
-        return self._scorer is not None
+        return self.kernel is not None
 
     def decide(self, x: Any) -> Decision:
         """The decision on one item x (d,). Raises InputError on a wrong length, on text and on infinite values."""
-        decision = None if self._scorer is None else self._scorer.decide(x)
+        decision = None if self.kernel is None else self.kernel.decide(x)
         if decision is not None:
             return decision
         item = self._item(x)
-        if self._scorer is not None:
-            return self._scorer.decide(item)
+        if self.kernel is not None:
+            return self.kernel.decide(item)
         return Decision(*(array[0].item() for array in self.decide_many(item[None])))
 
     def decide_many(self, X: Any) -> Decision:
@@ -104,7 +105,7 @@ class LineScorer:
     def _decided(self, X: Any) -> tuple[Decision, Float]:
         values = self._items(X)
         n = len(values)
-        if self._scorer is None:
+        if self.kernel is None:
             P = self.learner.predict_proba(Table(values, self.schema) if _reads_tables(self.learner) else values)
             score = acquisition.entropy(P) / np.log(max(P.shape[1], 2))
             uncertainty = np.clip(score, 0.0, 1.0) * acquisition.observed_weight(~np.isnan(values))
@@ -113,7 +114,7 @@ class LineScorer:
             return Decision(self.classes_[best], P[np.arange(n), best], uncertainty, query), P
         P, label = np.empty((n, len(self.classes_))), np.empty(n, np.intp)
         probability, uncertainty, query = np.empty(n), np.empty(n), np.empty(n, np.uint8)
-        infinite = self._scorer.decide_many(values, P, label, probability, uncertainty, query)
+        infinite = self.kernel.decide_many(values, P, label, probability, uncertainty, query)
         if infinite >= 0:
             raise InputError(f"X has an infinite value in row {infinite}; use NaN for a missing cell")
         return Decision(self.classes_[label], probability, uncertainty, query.view(np.bool_)), P

@@ -30,16 +30,19 @@ cdef inline double _interpolated(const Model *model, Py_ssize_t j, double value)
     )
 
 
-cdef Py_ssize_t _read_cells(const Model *model, const double *x, double *z) noexcept nogil:
-    """Standardised cells of an item, NaN where missing. Returns the number of observed columns, -1 on an infinity."""
+cdef Py_ssize_t _read_cells(const Model *model, const double *x, double *z, Py_ssize_t *seen) noexcept nogil:
+    """Standardised cells of an item, NaN where missing. Returns the number of observed columns, -1 on an infinity.
+
+    seen: how many cells are observed, then which; gathered without a branch, which missing cells would mislead.
+    """
     cdef Py_ssize_t j, k, first, n_observed = 0
     cdef double value
-    cdef bint known
+    cdef bint known, infinite = False
     for j in range(model.n_columns):
-        if x[j] == x[j]:
-            if fabs(x[j]) == INFINITY:
-                return -1
-            n_observed += 1
+        infinite = infinite | (fabs(x[j]) == INFINITY)
+        n_observed += x[j] == x[j]
+    if infinite:
+        return -1
     for j in range(model.n_numeric):
         value = x[model.numeric[j]]
         if value == value:
@@ -58,15 +61,21 @@ cdef Py_ssize_t _read_cells(const Model *model, const double *x, double *z) noex
             z[model.n_numeric + k] = (
                 ((value == model.levels[k]) - model.frequency[k]) * model.category_scale[j] if known else NAN
             )
+    seen[0] = 0
+    for j in range(model.n_cells):
+        seen[1 + seen[0]] = j
+        seen[0] += z[j] == z[j]
     return n_observed
 
 
-cdef void _factors(const Model *model, const double *z, double *precision, double *f) noexcept nogil:
+cdef void _factors(
+    const Model *model, const double *z, const Py_ssize_t *seen, double *precision, double *f
+) noexcept nogil:
     """Posterior mean of q factors given the observed cells: (I + sum_j l_j l_j'/psi_j) f = sum_j z_j l_j/psi_j.
 
     precision: scratch of q(q+1)/2. Source: Little, Rubin, Statistical Analysis with Missing Data, section 11.3.
     """
-    cdef Py_ssize_t q = model.n_latent, packed = q * (q + 1) // 2, i, j, k, row, column
+    cdef Py_ssize_t q = model.n_latent, packed = q * (q + 1) // 2, i, j, k, s, row, column
     cdef double total
     cdef const double *value
     cdef const double *presence
@@ -75,9 +84,8 @@ cdef void _factors(const Model *model, const double *z, double *precision, doubl
     for i in range(q):
         f[i] = 0.0
         precision[i * (i + 1) // 2 + i] = 1.0
-    for j in range(model.n_cells):
-        if z[j] != z[j]:
-            continue
+    for s in range(1, 1 + seen[0]):
+        j = seen[s]
         value = model.by_value + j * q
         presence = model.by_presence + j * packed
         for i in range(q):
@@ -103,16 +111,15 @@ cdef void _factors(const Model *model, const double *z, double *precision, doubl
         f[i] = total / precision[i * (i + 1) // 2 + i]
 
 
-cdef void _mixtures(const Model *model, const double *z, double *psi) noexcept nogil:
+cdef void _mixtures(const Model *model, const double *z, const Py_ssize_t *seen, double *psi) noexcept nogil:
     """Responsibilities of each mixture's components given the observed cells."""
-    cdef Py_ssize_t m = model.n_latent, g, i, j
+    cdef Py_ssize_t m = model.n_latent, g, i, j, s
     cdef const double *value
     cdef const double *presence
     for i in range(m):
         psi[i] = model.base[i]
-    for j in range(model.n_cells):
-        if z[j] != z[j]:
-            continue
+    for s in range(1, 1 + seen[0]):
+        j = seen[s]
         value = model.by_value + j * m
         presence = model.by_presence + j * m
         for i in range(m):
@@ -172,18 +179,20 @@ cdef void _softmax(double *logits, Py_ssize_t n) noexcept nogil:
         logits[i] /= total
 
 
-cdef void _classes(const Model *model, const double *psi, double *A, double *probabilities) noexcept nogil:
-    """softmax(W phi), phi = (constant, A clipped at the radius)."""
-    cdef Py_ssize_t r = model.n_coordinates, K = model.n_classes, i, j
+cdef void _classes(
+    const Model *model, const double *psi, const Py_ssize_t *nonzero, double *A, double *probabilities
+) noexcept nogil:
+    """softmax(W phi), phi = (constant, A clipped at the radius). nonzero: as ``seen``, or NULL for all of psi."""
+    cdef Py_ssize_t r = model.n_coordinates, K = model.n_classes, i, j, s
     cdef double squares = 0.0, length
     cdef const double *row
     for i in range(r):
         A[i] = -model.centre[i]
-    for j in range(model.n_psi):
-        if psi[j] != 0.0:
-            row = model.projection + j * r
-            for i in range(r):
-                A[i] += psi[j] * row[i]
+    for s in range(model.n_psi if nonzero == NULL else nonzero[0]):
+        j = s if nonzero == NULL else nonzero[1 + s]
+        row = model.projection + j * r
+        for i in range(r):
+            A[i] += psi[j] * row[i]
     for i in range(r):
         squares += A[i] * A[i]
     length = sqrt(1.0 + model.constant * model.constant)
@@ -204,23 +213,24 @@ cdef Status decide(
     cdef double *latent = z + model.n_cells
     cdef double *psi = latent + model.n_latent
     cdef double *scratch = psi + model.n_psi
-    cdef Py_ssize_t n_observed = _read_cells(model, x, z), i, best = 0
+    cdef Py_ssize_t *seen = <Py_ssize_t *> (work + model.n_work) - (model.n_cells + 2)
+    cdef const Py_ssize_t *nonzero = NULL
+    cdef Py_ssize_t n_observed = _read_cells(model, x, z, seen), i, best = 0
     cdef double entropy = 0.0
     if n_observed < 0:
         return INFINITE
     if model.encoder == COLUMNS:
-        for i in range(model.n_cells):
-            psi[i] = z[i] if z[i] == z[i] else 0.0
+        psi, nonzero = z, seen
     elif model.encoder == FACTORS:
-        _factors(model, z, scratch, psi)
+        _factors(model, z, seen, scratch, psi)
     elif model.encoder == MIXTURES:
-        _mixtures(model, z, psi)
+        _mixtures(model, z, seen, psi)
     else:
         if model.n_latent > 0:
-            _factors(model, z, scratch, latent)
+            _factors(model, z, seen, scratch, latent)
         _products(model, z, latent, psi)
     if model.n_coordinates > 0:
-        _classes(model, psi, scratch, probabilities)
+        _classes(model, psi, nonzero, scratch, probabilities)
     else:
         for i in range(model.n_classes):
             probabilities[i] = psi[i]
@@ -259,6 +269,7 @@ cdef class Scorer:
         m.n_coordinates, m.centre, m.projection = len(parts["centre"]), _real(parts["centre"]), _real(parts["projection"])
         m.radius, m.constant, m.weights = parts["radius"], parts["constant"], _real(parts["weights"])
         m.n_work = m.n_cells + m.n_latent + m.n_psi + max(m.n_latent * (m.n_latent + 1) // 2, m.n_coordinates)
+        m.n_work += m.n_cells + 2  # the list of observed cells
         self._work = <double *> malloc((m.n_work + m.n_classes) * sizeof(double))
         if self._work == NULL:
             raise MemoryError

@@ -46,7 +46,7 @@ def design(context: Context) -> Indices:
 
     For a linear decoder of the released sum: labels enter by columns a_i = phi_i / |phi_i|, so that each uses the whole
     budget, and the rows are those from which it is expected to learn most. What is assumed: the map, a Gaussian prior,
-    cells missing at random, and released["noise"], the deviation of the release that the labels will go into.
+    cells missing at random, and released["noise"], the noise multiplier of the release that the labels will go into.
     """
     rows = well_observed(context)
     if len(rows) <= context.batch:
@@ -57,7 +57,7 @@ def design(context: Context) -> Indices:
     moment = phi.T @ phi / len(phi)
     blocks = [float(np.diag(moment)[energy == e].sum()) for e in energy]
     prior = label_variance * energy / np.maximum(blocks, 1e-12)
-    noise = float(context.released.get("noise", 0.0))
+    noise = float(context.released.get("noise", 0.0)) * np.sqrt(1.0 - 1.0 / n_classes)  # of a unit column
     start = phi[context.labelled]
     optimal = rows[design_rows(
         np.ascontiguousarray(phi[rows]), moment, prior, start, context.batch,
