@@ -233,8 +233,11 @@ def test_simulated_noise_is_zero_outside_the_mask_where_nothing_is_read() -> Non
         again = masked_clip_noise(gradients, mask, clip=1.0, sigma=0.5, random_state=1, n_jobs=n_jobs)
         assert np.array_equal(noisy, again)
     assert not np.array_equal(noisy, masked_clip_noise(gradients, mask, clip=1.0, sigma=0.5))
+    out = np.full_like(gradients, 7.0)
+    assert masked_clip_noise(gradients, mask, clip=1.0, sigma=0.5, random_state=1, out=out) is out
+    assert np.array_equal(out[chosen], noisy[chosen]) and (out[~chosen] == 7.0).all()
     gradients[0, 0] = np.inf
-    with pytest.raises(InputError, match="gradients has NaN or infinite"):
+    with pytest.raises(InputError, match="gradients has NaN, infinite"):
         masked_clip_noise(gradients, mask, clip=1.0, sigma=0.5)
 
 
@@ -253,7 +256,7 @@ def test_simulated_noise_without_noise_is_the_clipped_gradient() -> None:
         ({"mask": np.ones(3, bool)}, "^mask was"), ({"mask": None}, "^mask was"),
         ({"mask": PublicMask(np.ones(4, bool), "x")}, "^mask has length 4"), ({"clip": 0.0}, "^clip"),
         ({"sigma": -1.0}, "^sigma"), ({"sigma": np.inf}, "^sigma"), ({"gradients": np.zeros(3)}, "^gradients"),
-        ({"n_jobs": 0}, "^n_jobs"),
+        ({"n_jobs": 0}, "^n_jobs"), ({"out": np.zeros((3, 3))}, "^out has shape"),
     ],
 )
 def test_bad_input_of_the_simulation_is_named(change: dict[str, Any], message: str) -> None:

@@ -98,11 +98,12 @@ def quantise(v: Float, clip: float, per_unit: float, bound: int, k: Int64) -> bo
 def masked_clip_noise(
     gradients: NDArray[Any], groups: NDArray[np.intp], clip: float, deviation: float, key: UInt32,
     nonce: np.uint64, first: int, out: NDArray[Any],
-) -> None:
+) -> bool:
     """out[g] = min(1, C / |gradients[g]|) gradients[g] + deviation N(0, 1) for g in groups; other rows untouched.
 
     gradients, out (G, P) float32 or float64 contiguous; groups (m,) intp; ``first`` is the position of groups[0]
     in the whole list, so that noise i of group number r is normal r * P + i whatever the threads.
+    False if the norm of a group is not finite (a NaN, an infinity, an overflow): ``out`` is then of no use.
     Cost: one read and one write of m P numbers, and m P normals. Simulation only: floats leak.
     """
     p = gradients.shape[1]
@@ -121,6 +122,8 @@ def masked_clip_noise(
         for j in range(p):
             squares += gradient[j] * gradient[j]
         norm = math.sqrt(squares)
+        if not norm < np.inf:
+            return False
         scale = gradients.dtype.type(clip / norm if norm > clip else 1.0)
         spread = gradients.dtype.type(deviation)
         j = 0
@@ -135,3 +138,4 @@ def masked_clip_noise(
                 noisy[j + i] = gradient[j + i] * scale + spread * noise[used + i]
             j += m
             used += m
+    return True

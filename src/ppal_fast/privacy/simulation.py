@@ -14,12 +14,15 @@ from .units import PublicMask, checked_mask
 
 
 def masked_clip_noise(
-    gradients: Any, mask: PublicMask, *, clip: float, sigma: float, random_state: Any = None, n_jobs: int = 1
+    gradients: Any, mask: PublicMask, *, clip: float, sigma: float, random_state: Any = None, n_jobs: int = 1,
+    out: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
     """Each masked-in group clipped to L2 norm ``clip``, plus Gaussian noise of standard deviation clip * sigma.
 
     gradients (G, P) groups x parameters, float32 or float64 (anything else becomes float64), finite; mask a
     PublicMask of length G. Returns (G, P) of the same dtype: 0 outside the mask, where gradients are not read.
+    out: a C-contiguous array of that shape and dtype, in which the other groups are left as they are; filling fresh
+    memory costs more than the noise when the mask is sparse.
 
     NOT PRIVATE and not to be released: floating-point noise leaks its input through the values that it can take
     (Mironov 2012, doi:10.1145/2382196.2382264), and ``random_state`` may seed it. What is to be released goes
@@ -36,13 +39,17 @@ def masked_clip_noise(
     _validate.positive(clip=clip)
     _validate.non_negative(sigma=sigma)
     _validate.integer(1, n_jobs=n_jobs)
-    noisy = np.zeros(array.shape, dtype=array.dtype)
+    if out is None:
+        noisy = np.zeros(array.shape, dtype=array.dtype)
+    elif out.shape != array.shape or out.dtype != array.dtype or not out.flags.c_contiguous or not out.flags.writeable:
+        raise InputError(
+            f"out has shape {out.shape} and dtype {out.dtype}; a writable C-contiguous array of shape {array.shape} "
+            f"and dtype {array.dtype} is expected"
+        )
+    else:
+        noisy = out
     if not groups.size or not array.shape[1]:
         return noisy
-    read = array[groups]
-    # A NaN or an infinity survives a sum, which is the cheaper look.
-    if not np.isfinite(read.sum(axis=1)).all() and not np.isfinite(read).all():
-        raise InputError("gradients has NaN or infinite entries inside the mask; finite numbers are expected")
 
     from ..kernels import clipping, noise
 
@@ -53,9 +60,13 @@ def masked_clip_noise(
     array = np.require(array, requirements=["C", "W"])
 
     def work(start: int, stop: int) -> None:
-        clipping.masked_clip_noise(
+        finite = clipping.masked_clip_noise(
             array, groups[start:stop], float(clip), float(clip * sigma), key, np.uint64(0), start, noisy
         )
+        if not finite:
+            raise InputError(
+                "gradients has NaN, infinite or overflowing entries inside the mask; rows of finite norm are expected"
+            )
 
     noise.in_chunks(work, len(groups), 1, n_jobs)
     return noisy

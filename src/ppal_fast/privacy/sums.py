@@ -22,10 +22,10 @@ from ..errors import InputError
 from .accounting import UNIT
 from .randomness import NoiseStream
 
-# K <= 2**26 so that squares of a block fit int64 (kernels/clipping.py); S <= 2**30 keeps float64 deciding nearly
-# every sample. Truncation then moves a sum of n units by at most n 2**-26 clip norms, or n 2**-30 deviations.
-BOUND_BITS = 26
-DEVIATION_BITS = 30
+# K <= 2**24 keeps squares of a block in int64 (kernels/clipping.py allows 2**26); with S <= 2**28 float64 decides
+# all but one sample in 300,000. Truncation moves a sum of n units by at most n 2**-23 clip norms, or n 2**-27 deviations.
+BOUND_BITS = 24
+DEVIATION_BITS = 28
 MOST_NOISE = 2.0**20  # in clip norms: beyond it a contribution would vanish on the grid
 SMALLEST_CLIP, LARGEST_CLIP = 2.0**-900, 2.0**900
 
