@@ -136,17 +136,15 @@ def square(matrix: Any, *, name: str) -> Any:
 
 def from_qubo(Q: Any) -> Model:
     """Model of x'Qx, Q validated by ``square``."""
-    linear = np.ascontiguousarray(Q.diagonal(), dtype=np.float64)
-    matrix = Q + Q.T
-    if sparse.issparse(matrix):
-        matrix = sparse.csr_array(matrix - sparse.diags_array(2.0 * linear))
+    if sparse.issparse(Q):
+        linear = np.ascontiguousarray(Q.diagonal(), dtype=np.float64)
+        matrix = sparse.csr_array(Q + Q.T - sparse.diags_array(2.0 * linear))
         matrix.eliminate_zeros()
     else:
-        np.fill_diagonal(matrix, 0.0)
-    row_sums = np.asarray(matrix.sum(axis=1)).ravel()
+        matrix, linear = np.empty_like(Q), np.empty(len(Q))
+        fields.symmetrise(Q, matrix, linear)
     # 4 x'Qx with x = (1 + s)/2: J = W, b = 2 d + W 1, offset = sum_{i<j} W_ij + 2 sum d
-    offset = 0.125 * row_sums.sum() + 0.5 * linear.sum()
-    return _model(matrix, linear, matrix, 2.0 * linear + row_sums, 0.25, offset, True)
+    return _model(matrix, linear, True)
 
 
 def from_ising(J: Any, h: Any) -> Model:
@@ -155,65 +153,81 @@ def from_ising(J: Any, h: Any) -> Model:
     linear = np.zeros(matrix.shape[0]) if h is None else _validate.vector(h, name="h", length=matrix.shape[0])
     if np.any(matrix.diagonal()):
         raise InputError("J has a nonzero diagonal; s_i^2 = 1, so a zero diagonal is expected")
-    if abs(matrix - matrix.T).max() > 0:
+    if not ((matrix != matrix.T).nnz == 0 if sparse.issparse(matrix) else fields.is_symmetric(matrix)):
         raise InputError("J is not symmetric; a symmetric J is expected, for instance (J + J.T) / 2")
     if sparse.issparse(matrix):
         matrix.eliminate_zeros()
-    return _model(matrix, linear, matrix, linear, 1.0, 0.0, False)
+    return _model(matrix, linear, False)
 
 
-def _model(matrix: Any, linear: Array, J: Any, b: Array, unit: float, offset: float, binary: bool) -> Model:
+def _model(matrix: Any, linear: Array, binary: bool) -> Model:
     """Scale (J, b) and choose the narrowest type that holds couplings and fields."""
-    is_sparse = sparse.issparse(J)
-    if is_sparse and J.nnz > DENSITY_OF_CSR * J.shape[0] ** 2:
-        J, is_sparse = J.toarray(), False
-    entries = J.data if is_sparse else J
-    multiplier = _integer_multiplier(entries, b)
-    exact = multiplier > 0
-    if not exact:
-        multiplier = 1.0 / max(float(np.max(np.abs(entries), initial=0.0)), float(np.max(np.abs(b))), 1e-300)
-    if multiplier != 1.0:
-        J, b, unit = J * multiplier, b * multiplier, unit / multiplier
-        entries = J.data if is_sparse else J
-    row_abs = np.asarray(abs(J).sum(axis=1)).ravel()
-    squares = np.asarray((J * J).sum(axis=1)).ravel() + b * b
-    largest_field = float(np.max(row_abs + np.abs(b)))
-    largest = 2.0 * float(np.max(np.abs(entries), initial=0.0))
-    exact = exact and largest_field * len(b) < 2**52
-    if not is_sparse and np.count_nonzero(J) < DENSITY_OF_CSR * J.size:
-        J, is_sparse = sparse.csr_array(J), True
-    if is_sparse or not exact or largest > 32767 or largest_field >= 2**31:
-        exact = exact and largest_field < 2**24
-        types: tuple[Any, Any] = (np.float32, np.float32)
-    elif largest <= 127 and largest_field <= 32767:
-        types = (np.int8, np.int16)
+    n = len(linear)
+    J = matrix
+    if sparse.issparse(J) and J.nnz > DENSITY_OF_CSR * n**2:
+        J = J.toarray()
+    sums, sizes, squares = np.empty(n), np.empty(n), np.empty(n)
+
+    def survey(multiplier: float) -> tuple[float, int, int]:
+        if not sparse.issparse(J):
+            return fields.survey(J, sums, sizes, squares, multiplier)
+        scaled = J * multiplier
+        with np.errstate(over="ignore"):
+            sums[:], sizes[:], squares[:] = (np.asarray(M.sum(axis=1)).ravel() for M in (J, abs(J), scaled * scaled))
+        scaled = scaled.data
+        return float(np.max(np.abs(J.data), initial=0.0)), J.nnz, int(np.count_nonzero(scaled != np.rint(scaled)))
+
+    largest, nonzeros, broken = survey(1.0)
+    unit, offset = (0.25, 0.125 * sums.sum() + 0.5 * linear.sum()) if binary else (1.0, 0.0)
+    b = 2.0 * linear + sums if binary else linear
+    if not sparse.issparse(J) and nonzeros < DENSITY_OF_CSR * n**2:
+        J = sparse.csr_array(J)
+    top = max(largest, float(np.max(np.abs(b))))
+    multiplier = 1.0
+    while multiplier < 64.0 and top < 2**40 and (broken or not _whole(b * multiplier)):
+        multiplier *= 2.0
+        broken = survey(multiplier)[2]
+    exact = top < 2**40 and not broken and _whole(b * multiplier)
+    surveyed = multiplier
+    if exact:
+        multiplier /= _common_factor(J.data if sparse.issparse(J) else J, b, multiplier)
+        squares *= (multiplier / surveyed) ** 2
     else:
-        types = (np.int16, np.int32)
-    h_up = (np.asarray(J.sum(axis=1)).ravel() + b).astype(types[1])
-    couplings = (2.0 * (J.data if is_sparse else J)).astype(types[0])
+        multiplier = 1.0 / max(top, 1e-300)
+        survey(multiplier)
+    largest_field = float(np.max(sizes + np.abs(b))) * multiplier
+    exact = exact and largest_field * n < 2**52
+    types: tuple[Any, Any] = (np.int16, np.int32)
+    if sparse.issparse(J) or not exact or 2.0 * largest * multiplier > 32767 or largest_field >= 2**31:
+        exact = exact and largest_field < 2**24
+        types = (np.float32, np.float32)
+    elif 2.0 * largest * multiplier <= 127 and largest_field <= 32767:
+        types = (np.int8, np.int16)
+    if sparse.issparse(J):
+        couplings = (J.data * (2.0 * multiplier)).astype(np.float32)
+    else:
+        couplings = np.empty((n, n), types[0])
+        fields.pack(J, 2.0 * multiplier, couplings)
     return Model(
-        couplings=np.ascontiguousarray(couplings),
-        indptr=J.indptr.astype(np.int32) if is_sparse else NO_INDEX,
-        indices=J.indices.astype(np.int32) if is_sparse else NO_INDEX,
-        h_up=h_up, b=b.astype(types[1]), unit=unit, offset=float(offset), exact=exact,
-        row_rms=float(np.sqrt(squares.mean())) or 1.0, norm=float(row_abs.max()) or 1.0,
+        couplings=couplings,
+        indptr=J.indptr.astype(np.int32) if sparse.issparse(J) else NO_INDEX,
+        indices=J.indices.astype(np.int32) if sparse.issparse(J) else NO_INDEX,
+        h_up=((sums + b) * multiplier).astype(types[1]), b=(b * multiplier).astype(types[1]),
+        unit=unit / multiplier, offset=float(offset), exact=exact,
+        row_rms=float(np.sqrt(np.mean(squares + np.square(b * multiplier)))) or 1.0,
+        norm=float(sizes.max() * multiplier) or 1.0,
         matrix=matrix, linear=linear, binary=binary,
     )
 
 
-def _integer_multiplier(entries: Array, b: Array) -> float:
-    """What makes all entries whole numbers without a common factor: 2^p / gcd with p <= 6; 0 where nothing does."""
-    largest = max(float(np.max(np.abs(entries), initial=0.0)), float(np.max(np.abs(b))))
-    if largest == 0.0:
-        return 1.0
-    if largest > 2**40:
-        return 0.0
-    for power in range(7):
-        scale = float(2**power)
-        if _whole(b * scale) and _whole(entries.ravel()[:1000] * scale) and _whole(entries * scale):
-            pieces = np.concatenate([np.unique(np.abs(entries)), np.abs(b)]) * scale
-            return scale / float(np.gcd.reduce(pieces.astype(np.int64)))
-    return 0.0
+def _common_factor(entries: Array, b: Array, multiplier: float) -> float:
+    """Greatest common divisor of all entries times ``multiplier``; most are found coprime at the first thousand."""
+    for pieces in (entries.ravel()[:1000], entries):
+        whole = np.concatenate([pieces.ravel(), b]) * multiplier
+        factor = float(np.gcd.reduce(whole.astype(np.int64)))
+        if factor == 1.0:
+            break
+    return factor or 1.0
 
 
 def _whole(values: Array) -> bool:

@@ -19,6 +19,7 @@ Array = NDArray[Any]
 # infinities are never made here (masked values are +-HUGE), so they need not be assumed away
 FAST = {"nnan", "nsz", "arcp", "contract", "afn", "reassoc"}
 HUGE = np.float32(3e38)
+BLOCK = 64
 
 
 @jit()
@@ -144,3 +145,65 @@ def ising_of(Q: Array, J: Array, b: Array, C: Array, h_up: Array) -> tuple[float
         norm = max(norm, row_abs)
     rms = np.sqrt(squares / n)
     return (rms if rms > 0.0 else 1.0), norm
+
+
+@jit()
+def symmetrise(Q: Array, W: Array, d: Array) -> None:
+    """W = Q + Q' with zero diagonal, d = diag Q; in tiles, so that both triangles stay in cache."""
+    n = Q.shape[0]
+    for first in range(0, n, BLOCK):
+        last = min(n, first + BLOCK)
+        for left in range(0, first + 1, BLOCK):
+            for i in range(first, last):
+                for j in range(left, min(left + BLOCK, i)):
+                    W[i, j] = W[j, i] = Q[i, j] + Q[j, i]
+    for i in range(n):
+        W[i, i] = 0.0
+        d[i] = Q[i, i]
+
+
+@jit()
+def is_symmetric(J: Array) -> bool:
+    """J equals its transpose; in tiles."""
+    n = J.shape[0]
+    for first in range(0, n, BLOCK):
+        for left in range(0, first + 1, BLOCK):
+            differ = 0
+            for i in range(first, min(n, first + BLOCK)):
+                for j in range(left, min(left + BLOCK, i)):
+                    differ += J[i, j] != J[j, i]
+            if differ:
+                return False
+    return True
+
+
+@jit(fastmath=FAST)
+def survey(J: Array, sums: Array, sizes: Array, squares: Array, multiplier: float) -> tuple[float, int, int]:
+    """Row sums of J, |J| and (multiplier J)^2; returns (largest |J|, nonzeros, fractions in multiplier J)."""
+    largest, nonzeros, broken = 0.0, 0, 0
+    for i in range(J.shape[0]):
+        total, size, square, top = 0.0, 0.0, 0.0, 0.0
+        filled, fractions = 0, 0
+        row = J[i]
+        for j in range(row.shape[0]):
+            v = row[j]
+            total += v
+            size += abs(v)
+            square += (v * multiplier) ** 2
+            top = max(top, abs(v))
+            filled += v != 0.0
+            fractions += np.rint(v * multiplier) != v * multiplier
+        sums[i], sizes[i], squares[i] = total, size, square
+        largest = max(largest, top)
+        nonzeros += filled
+        broken += fractions
+    return largest, nonzeros, broken
+
+
+@jit(fastmath=FAST)
+def pack(J: Array, factor: float, out: Array) -> None:
+    """out = factor J in the type of ``out``; whole products when that is an integer type."""
+    for i in range(J.shape[0]):
+        row, packed = J[i], out[i]
+        for j in range(row.shape[0]):
+            packed[j] = row[j] * factor

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._jit import jit
-from .fields import FAST, HUGE, add_row, below, descend, ising_of, start, uniform
+from .fields import BLOCK, FAST, HUGE, add_row, below, descend, ising_of, start, uniform
 
 Array = NDArray[Any]
 
@@ -20,7 +20,6 @@ Array = NDArray[Any]
 # order, entered at a random place for every block of spins: no logarithm and no random number per spin.
 _QUANTILES = -np.log((np.arange(2048) + 0.5) / 2048)
 EXPONENTIALS = np.random.default_rng(0).permutation(_QUANTILES).astype(np.float32)
-BLOCK = 64
 
 
 @jit(fastmath=FAST)
