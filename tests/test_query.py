@@ -296,6 +296,27 @@ def test_categories_are_one_hot() -> None:
     assert Z[3, 0] == 0.0
 
 
+@pytest.mark.parametrize("learner", ["auto", "class-mean", "mixture"])
+def test_rules_read_text_categories_as_the_learner_does(learner: str) -> None:
+    """Codes are not values: a rule that handed the learner bare numbers would hide the column of texts from it."""
+    from ppal_fast.learners import resolve
+    from ppal_fast.table import Table
+
+    rng = np.random.default_rng(0)
+    schema = Schema(("maker", "a", "b"), (("acme", "busy", "cold"), None, None))
+    X = np.column_stack([rng.integers(0, 3, 300), rng.normal(size=(300, 2))]).astype(float)
+    y = X[:, 0].astype(int)
+    X[200:, 0] = np.nan
+    table, asked = Table(X, schema), np.arange(60)
+    names = np.array(["x", "y", "z"])
+    model = resolve(learner).set_params(classes=["x", "y", "z"])
+    model.fit(table.take(asked), names[y[asked]], X_pool=model.map_pool(table))
+    context = context_of(X, labelled=asked, y=y[asked], learner=model, schema=schema)
+    np.testing.assert_array_equal(query.scored._probabilities(context), model.predict_proba(table))
+    assert model.predict_proba(table)[:200].max(axis=1).mean() > model.predict_proba(X)[:200].max(axis=1).mean() + 0.1
+    assert len(STRATEGIES["committee"].select(context)) == 20
+
+
 @pytest.mark.filterwarnings("ignore:only the class")
 @pytest.mark.parametrize("table", [simulate.drives, simulate.class_shift], ids=lambda f: f.__name__)
 def test_auto_does_not_lose_to_random_on_simulated_tables(table: Callable[..., Any]) -> None:

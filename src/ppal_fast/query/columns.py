@@ -23,7 +23,7 @@ def mapped(context: Context) -> Float | None:
     if context.representation is not None:
         return context.representation
     learned = getattr(context.learner, "representation_", None)
-    return None if learned is None else np.asarray(learned.transform(context.X), dtype=np.float64)
+    return None if learned is None else np.asarray(learned.transform(context.rows), dtype=np.float64)
 
 
 def standardised(context: Context) -> Float:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..table import Schema
+from ..table import Schema, Table
 
 Float = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -41,6 +41,11 @@ class Context:
     schema: Schema | None = None
     representation: Float | None = None
     released: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> Table | Float:
+        """X as learners read it: with its schema, so that codes stay the categories that they stand for."""
+        return self.X if self.schema is None else Table(self.X, self.schema)
 
     @property
     def has_model(self) -> bool:

@@ -14,6 +14,7 @@ from ..density import DensityRatio
 from ..errors import InputError
 from ..kernels.selection import spread
 from ..qubo import select_batch
+from ..table import Table
 from .columns import components, features, standardised
 from .context import Context, Float, Indices, ask_by_coin, ask_top, fill_batch
 from .unlabelled import cold_start
@@ -51,12 +52,19 @@ def committee(context: Context) -> Indices:
     """Query by bagging: clones fitted on bootstraps of the labelled rows that keep each class (Abe, Mamitsuka 1998)."""
     if not context.has_model:
         raise InputError("this strategy needs a fitted learner; choose the first rows with cold_start")
-    by_class = [np.flatnonzero(context.y == c) for c in np.unique(context.y)]
+    rows, classes = _readable(context), np.unique(context.y)
+    learner = clone(context.learner)
+    if "classes" in learner.get_params():
+        learner.set_params(classes=classes)
+    pool_map = getattr(context.learner, "pool_map_", getattr(context.learner, "representation_", None))
+    options = {} if pool_map is None else {"X_pool": pool_map}
+    positions = [np.flatnonzero(context.y == c) for c in classes]
     members = []
     for _ in range(MEMBERS):
-        drawn = np.concatenate([context.rng.choice(rows, len(rows)) for rows in by_class])
-        member = clone(context.learner).fit(context.X[context.labelled[drawn]], context.y[drawn])
-        members.append(member.predict_proba(context.X))
+        drawn = np.concatenate([context.rng.choice(of_class, len(of_class)) for of_class in positions])
+        asked = context.labelled[drawn]
+        sample = rows.take(asked) if isinstance(rows, Table) else rows[asked]
+        members.append(clone(learner).fit(sample, context.y[drawn], **options).predict_proba(rows))
     return ask_top(context, acquisition.committee(members) * acquisition.observed_weight(context.observed))
 
 
@@ -145,7 +153,12 @@ def histogram_rows(context: Context) -> Float:
 def _probabilities(context: Context) -> Float:
     if not context.has_model:
         raise InputError("this strategy needs a fitted learner; choose the first rows with cold_start")
-    return np.asarray(context.learner.predict_proba(context.X), dtype=np.float64)
+    return np.asarray(context.learner.predict_proba(_readable(context)), dtype=np.float64)
+
+
+def _readable(context: Context) -> Table | Float:
+    """The roster as the learner takes it: other people's classifiers know arrays alone."""
+    return context.rows if hasattr(context.learner, "map_pool") else context.X
 
 
 def _entropy_score(context: Context) -> Float:
