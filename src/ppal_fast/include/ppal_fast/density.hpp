@@ -48,8 +48,9 @@ class AlignedArray {
   explicit AlignedArray(std::size_t size = 0) {
     if (size == 0) return;
     const std::size_t bytes = (size * sizeof(T) + 63) / 64 * 64;
-    data_.reset(static_cast<T*>(std::aligned_alloc(64, bytes)));
-    if (!data_) throw std::bad_alloc();
+    void* memory = nullptr;
+    if (posix_memalign(&memory, 64, bytes) != 0) throw std::bad_alloc();
+    data_.reset(static_cast<T*>(memory));
     std::fill_n(data_.get(), size, T(0));
   }
   T* get() { return data_.get(); }
@@ -137,3 +138,4 @@ class GaussianKde {
 }  // namespace ppal_fast
 
 #include "density_impl.hpp"
+#include "density_missing.hpp"

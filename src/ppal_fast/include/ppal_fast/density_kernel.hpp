@@ -66,9 +66,9 @@ struct Kernels {
   // sums[i] = sum_b exp(-v^2 / 2) sum_p v^p moments[b][p] with v = u_i - centres[b]: the sums of Gaussians of a sorted
   // column, box by box. count is a multiple of series_lanes, u and sums are aligned.
   void (*series)(const double* u, long count, const double* centres, const double* moments, long boxes, double* sums);
-  // One tile (of f64.width references) for one query, on raw data: t = b + sum_k o_k (gain_k - (scale_k (x_k - y_k))^2 / 2)
-  // over the `count` listed columns; observed (o) and gain may be null, meaning 1 and 0. Keeps maximum and
-  // sum 2^(t - maximum) of all tiles seen so far.
+  // One tile (of f64.width references) for one query, on raw data: over the `count` listed columns,
+  // t = b + sum_k o_k (gain_k - (scale_k (x_k - y_k))^2 / 2); observed (o) and gain may be null, meaning 1 and 0. Keeps
+  // maximum and sum 2^(t - maximum) of all tiles seen so far.
   void (*careful)(const double* x, const double* scale, const double* gain, const int* columns, long count,
                   const double* y, const double* observed, const double* b, double* maximum, double* sum);
 };
