@@ -187,6 +187,30 @@ def test_owners_under_another_unit_are_refused(ledger: Ledger) -> None:
         ledger.release_sum(ROWS, clip=1.0, epsilon=0.5, owners=["a", "b"], name="a")
 
 
+def test_sparse_rows_and_other_dtypes_give_the_sum_of_the_dense_ones() -> None:
+    from scipy import sparse
+
+    from ppal_fast.privacy import sums
+
+    rows = np.round(np.random.default_rng(1).standard_normal((30, 6)) * 4)
+    mask = np.array([True, True, False, True, True, False])
+    at, starts = sums.grid(3.0, 1.0, 1), np.arange(31)
+    expected = sums.integer_sum(sums.checked_rows(rows, mask), starts, at)
+    for same in (
+        sparse.csr_matrix(rows), sparse.coo_array(rows), np.asfortranarray(rows), rows.astype(np.float32),
+        rows.astype(int), rows.tolist(), rows[::-1],
+    ):
+        assert np.array_equal(sums.integer_sum(sums.checked_rows(same, mask), starts, at), expected)
+    with Ledger(":memory:", **TERMS) as ledger:
+        assert ledger.release_sum(sparse.csr_matrix(rows), clip=3.0, epsilon=0.5, name="a").shape == (6,)
+
+
+def test_an_empty_mask_releases_nothing() -> None:
+    with Ledger(":memory:", **TERMS) as ledger:
+        mask = PublicMask(np.zeros(3, bool), "nothing is public")
+        assert (ledger.release_sum(ROWS, clip=1.0, epsilon=0.5, mask=mask, name="a") == 0.0).all()
+
+
 # Bad input: one sentence, and nothing was spent
 
 
@@ -202,6 +226,8 @@ def test_owners_under_another_unit_are_refused(ledger: Ledger) -> None:
         ({"stability": 1.5}, "^stability was"), ({"stability": 10**9}, "^sigma"), ({"name": ""}, "^name was"),
         ({"name": None}, "^name was"), ({"rows": np.zeros(3)}, "^rows has shape"),
         ({"rows": np.zeros((3, 0))}, "^rows has shape"),
+        ({"rows": [["a", "b"]]}, "^rows could not be read"),
+        ({"rows": np.ones((2, 2)) * 1j}, "^rows could not be read"),
         ({"rows": np.array([[np.nan, 0.0, 0.0]])}, r"^rows has a NaN or infinite entry \(row 0, column 0\)"),
         ({"rows": np.array([[0.0, 0.0, 0.0], [0.0, np.inf, 0.0]])}, r"row 1, column 1"),
     ],
@@ -426,6 +452,9 @@ def test_a_full_disk_before_the_charge_spends_nothing_and_after_it_burns_the_nam
         connection = ledger._book._connection
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count = {pages + 3}")  # SQLite's own way to a full disk
+        with pytest.raises(LedgerError, match="disk is full"):
+            ledger.release_sum(ROWS, clip=1.0, epsilon=0.3, name="long " * 10_000)
+        assert ledger.history() == [] and ledger.spent()[0] == 0.0
         with pytest.raises(LedgerError, match="disk is full"):
             ledger.release_sum(np.zeros((1, 5000)), clip=1.0, epsilon=0.3, name="large")
         connection.execute("PRAGMA max_page_count = 100000")

@@ -1,7 +1,7 @@
 """round(S Phi^-1(U)) decided in high precision: the slow path of the rounded Gaussian, and its oracle.
 
 U is known to lie in [u, u + 1) / 2**bits. Everything is rational or Decimal with a proved error, no float decides.
-Source: contract 3 of the privacy page docs/privacy/rounded-gaussian.md.
+Source: contract 3 of the privacy page docs/privacy/rounded_gaussian.md.
 """
 
 from __future__ import annotations

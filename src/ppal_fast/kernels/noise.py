@@ -28,7 +28,7 @@ MOST_DEVIATION = 2.0**40  # largest S: beyond it the float estimate no longer se
 EXTENSION = 1  # added to the nonce for the further bits of an ambiguous sample
 
 # Relative error of the float64 inverse normal below, 64 units of 2**-53; at most 48 are proved in
-# docs/privacy/rounded-gaussian.md (rounding by the standard model, approximation by certificate in the tests).
+# docs/privacy/rounded_gaussian.md (rounding by the standard model, approximation by certificate in the tests).
 RELATIVE_ERROR = 2.0**-47
 # Smallest tail probability that is decided in float64; the approximation ends at exp(-25) = 2**-36.07.
 SMALLEST_TAIL = 2.0**-36
@@ -202,7 +202,7 @@ def rounded_gaussian(
     """out_i = round(S Phi^-1(U_i)) where float64 decides it, else AMBIGUOUS.
 
     out (n,) int64; deviation S in (0, 2**40] grid units; key (8,) uint32; nonce, first_chunk uint64.
-    Cost: 2 words and about 40 multiplications a sample. Source: contracts 2 and 3, docs/privacy/rounded-gaussian.md.
+    Cost: 2 words and about 40 multiplications a sample. Source: contracts 2 and 3, docs/privacy/rounded_gaussian.md.
     """
     words = np.empty(WORDS, np.uint32)
     x = np.empty(PER_CHUNK)

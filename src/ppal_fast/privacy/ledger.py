@@ -138,8 +138,8 @@ class Ledger:
     ) -> Float:
         """The noisy sum of the clipped contributions, (d,) float64 on a power-of-two grid.
 
-        rows       (n, d) finite numbers, a row being the contribution of a record; the zero vector for one that
-                   contributes nothing (its label is unknown, it was not asked). n may be 0: pure noise
+        rows       (n, d) finite numbers, dense or scipy sparse. A row is the contribution of a record, and the zero
+                   vector for one that contributes nothing (its label is unknown, it was not asked). n = 0: pure noise
         clip       L2 norm to which each unit's contribution is clipped; public, as are all arguments but rows, owners
         epsilon    this release's own budget at the ledger's delta; or
         sigma      noise standard deviation / sensitivity, with sensitivity = clip * stability (* 2 for replace-one)
@@ -228,6 +228,7 @@ class Ledger:
         return "\n".join(lines)
 
     def close(self) -> None:
+        """Close the file; further calls raise LedgerError."""
         self._book.close()
 
     def __enter__(self) -> Self:

@@ -4,7 +4,7 @@ Released       total * gamma, total = sum_u k_u + round(N(0, S^2)) on the mask, 
 Unit           as the ledger says; relation as the ledger says
 Sensitivity    K * stability (twice that for replace-one) grid units, K = floor(clip / gamma), checked in integers
 Guarantee      mu-GDP with mu = sensitivity / S, plus 2**-320 of numerical delta a coordinate
-Source         contracts 1 to 4 (docs/privacy/private-sum.md); attacked by tests/test_privacy_audit.py
+Source         contracts 1 to 4 (docs/privacy/private_sum.md); attacked by tests/test_privacy_audit.py
 Only privacy/ledger.py calls `release`: nothing here writes a ledger.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from .accounting import UNIT
 from .randomness import NoiseStream
 
 # K <= 2**24 keeps squares of a block in int64 (kernels/clipping.py allows 2**26); with S <= 2**28 float64 decides
-# all but one sample in 300,000. Truncation moves a sum of n units by at most n 2**-23 clip norms, or n 2**-27 deviations.
+# all but one sample in 300,000. Truncation moves a sum of n units by at most n 2**-23 clip norms, n 2**-27 deviations.
 BOUND_BITS = 24
 DEVIATION_BITS = 28
 MOST_NOISE = 2.0**20  # in clip norms: beyond it a contribution would vanish on the grid
@@ -69,13 +70,16 @@ def grid(clip: float, sigma: float, times: int) -> Grid:
     return Grid(gamma=float(gamma), bound=bound, deviation=deviation, units=units)
 
 
-def checked_rows(rows: object, mask: NDArray[np.bool_]) -> Float:
-    """The masked-in columns as float64 (n, m) contiguous; columns outside the mask are not read.
+def checked_rows(rows: Any, mask: NDArray[np.bool_]) -> Float:
+    """The masked-in columns as float64 (n, m) contiguous; columns outside the mask are not read. Dense or scipy sparse.
 
     NaN and infinity are refused: a missing cell has to become a number by a public rule before it is summed.
     """
-    table = np.asarray(rows)
-    picked = np.ascontiguousarray(table if mask.all() else table[:, mask], dtype=np.float64)
+    if hasattr(rows, "tocsr"):
+        picked = _numbers(rows.tocsr()[:, np.flatnonzero(mask)].toarray())
+    else:
+        table = np.asarray(rows)
+        picked = _numbers(table if mask.all() else table[:, mask])
     finite = np.isfinite(picked)
     if not finite.all():
         row, column = np.argwhere(~finite)[0]
@@ -84,6 +88,15 @@ def checked_rows(rows: object, mask: NDArray[np.bool_]) -> Float:
             "finite numbers are expected: fill missing cells by a public rule"
         )
     return picked
+
+
+def _numbers(picked: Any) -> Float:
+    try:
+        if np.iscomplexobj(picked):
+            raise TypeError("complex numbers")
+        return np.ascontiguousarray(picked, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"rows could not be read as numbers ({error}); finite numbers are expected") from None
 
 
 def integer_sum(rows: Float, starts: NDArray[np.intp], at: Grid) -> Int64:
