@@ -262,6 +262,11 @@ def test_a_filled_sheet_is_not_written_over(
     before = sheet.read_text()
     assert "holds answers already" in refused("ask", tmp_path / "out")
     assert sheet.read_text() == before
+    sheet.write_text(before.replace(",", ";"))  # as a spreadsheet of another country saves it
+    assert "holds answers already" in refused("ask", tmp_path / "out")
+    ok("tell", tmp_path / "out", sheet)
+    ok("ask", tmp_path / "out")  # its answers are stored: the sheet may go
+    assert len(sheet_rows(sheet)) == 4
 
 
 def test_sessions_that_cannot_be_used(refused: Callable[..., str], unlabelled: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import sys
 from collections.abc import Mapping
@@ -117,7 +116,10 @@ def _new_answers(session: Session, sheet: Path, still_open: set[int]) -> tuple[l
     meta, labels = session.meta, session.ppal.labels_
     row_of = {name: row for row, name in enumerate(session.ids)}
     rows, answers = [], []
-    for name, answer in read_answers(sheet, id=meta["id"], label=meta["label"]).items():
+    told = read_answers(sheet, id=meta["id"], label=meta["label"])
+    if not told:
+        raise InputError(f"{sheet} has no label in column {meta['label']!r}; fill at least one row")
+    for name, answer in told.items():
         row = row_of.get(name)
         if row is None:
             problem = "which is not in the table"
@@ -246,17 +248,18 @@ def _write_sheet(session: Session) -> None:
     rows = _next_rows(session)
     while not len(rows) and not _done(session):  # item-local selection may ask nobody in a round
         rows = _next_rows(session)
+    if not len(rows):
+        session.finish()
+        conclude(session)
+        return
     path, meta = _sheet(session), session.meta
-    if path.exists() and _has_answers(path, meta["label"]):
-        raise SessionError(f"{path} holds answers already; ppal-fast tell {session.path} {path} takes them")
+    if path.exists():
+        told = read_answers(path, id=meta["id"], label=meta["label"])
+        if any(session.ids[row] in told for row in rows):
+            raise SessionError(f"{path} holds answers already; ppal-fast tell {session.path} {path} takes them")
     write_rows(
         path, session.ppal.table_, rows,
         ids=session.ids, id_name=meta["id"], label=meta["label"], kinds=meta["kinds"],
     )
     print(f"{len(rows)} rows to label in {path}; fill the column {meta['label']!r}, then: "
           f"ppal-fast tell {session.path} {path}")
-
-
-def _has_answers(path: Path, label: str) -> bool:
-    with open(path, newline="", encoding="utf-8") as stream:
-        return any((row.get(label) or "").strip() for row in csv.DictReader(stream))

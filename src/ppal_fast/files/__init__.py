@@ -129,7 +129,7 @@ def read_schema(path: str | os.PathLike[str]) -> dict[str, ColumnRule]:
 def read_answers(path: str | os.PathLike[str], *, id: str, label: str) -> dict[str, str]:
     """The filled sheet of a labeller: id -> label, without the rows that were left empty.
 
-    Raises InputError where an id is missing or given twice, or no row has a label.
+    Raises InputError where an id is missing or given twice.
     """
     path = Path(path)
     columns = columns_of(path)
@@ -137,10 +137,7 @@ def read_answers(path: str | os.PathLike[str], *, id: str, label: str) -> dict[s
         if name not in columns:
             refuse(path, f"has no column {name!r}{_validate.nearest(name, list(columns))}; the sheet must keep it")
     ids = _unique_ids(path, id, columns[id])
-    answers = {i: answer for i, answer in zip(ids, texts_of(columns[label]), strict=True) if answer is not None}
-    if not answers:
-        refuse(path, f"has no label in column {label!r}; fill at least one row")
-    return answers
+    return {i: answer for i, answer in zip(ids, texts_of(columns[label]), strict=True) if answer is not None}
 
 
 def write_rows(
