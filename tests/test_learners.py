@@ -357,6 +357,17 @@ def test_a_pool_map_gives_what_the_pool_gives(learner: Any) -> None:
         np.testing.assert_array_equal(mapped.representation_.reference, reference)
 
 
+def test_a_map_serves_every_learner_that_maps_and_is_refused_by_the_others() -> None:
+    table = simulate.class_shift(2, 500, 0)
+    learned = AutoClassifier(random_state=0).map_pool(table.X)
+    for learner in (ClassMeanClassifier, LogisticClassifier):
+        fitted = learner(random_state=0).fit(table.X[:60], table.y[:60], X_pool=learned)
+        assert fitted.representation_ is learned.representation_
+    for learner in (MixtureClassifier, RandomTreesClassifier):
+        with pytest.raises(InputError, match="takes the rows themselves"):
+            learner(random_state=0).fit(table.X[:60], table.y[:60], X_pool=learned)
+
+
 # Odd tables
 
 

@@ -40,6 +40,12 @@ class Labelled:
     owners: Any  # of the rows
     pool_owners: Any  # of the pool's rows
 
+    def pool_rows(self) -> Table:
+        """The pool's rows, or the labelled ones where no pool was given; for learners that have no use for a map."""
+        if isinstance(self.pool, PoolMap):
+            raise InputError("X_pool was a map learned by another classifier; this one takes the rows themselves")
+        return self.table if self.pool is None else self.pool
+
     @property
     def features_public(self) -> bool:
         """Without a ledger, or under unit label: whatever sees no label is free."""

@@ -18,7 +18,7 @@ from ._base import NOT_PRIVATE, Codes, Labelled, Learner
 from .decoder import Design, Scores, decode, simplex_basis
 from .private_map import release_representation
 from .purse import Purse
-from .representation import CONSTANT, KINDS, Representation, learn_representation
+from .representation import CONSTANT, KINDS, PoolMap, Representation, learn_representation
 
 Float = NDArray[np.float64]
 
@@ -76,11 +76,14 @@ class ClassMeanClassifier(Learner):
 
     def _fit_public_features(self, labelled: Labelled) -> None:
         pool, purse = labelled.pool, labelled.purse
-        if not isinstance(pool, Representation):
-            pool = self.map_pool(labelled.table if pool is None else pool)
-        self.representation_ = pool
-        phi = pool.transform(labelled.table)
-        self.scores_, self.privacy_ = sum_and_decode(pool, phi, labelled.codes, len(labelled.classes), purse)
+        if isinstance(pool, PoolMap):
+            self.representation_ = pool.representation_
+        else:
+            self.representation_ = self.map_pool(labelled.table if pool is None else pool)
+        phi = self.representation_.transform(labelled.table)
+        self.scores_, self.privacy_ = sum_and_decode(
+            self.representation_, phi, labelled.codes, len(labelled.classes), purse
+        )
 
     def _fit_private_features(self, labelled: Labelled) -> None:
         purse = labelled.purse

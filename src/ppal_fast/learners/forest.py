@@ -101,7 +101,7 @@ class RandomTreesClassifier(Learner):
         _validate.integer(1, 12, depth=depth)
         rng = _validate.random_generator(self.random_state)
         if labelled.features_public:
-            pool = labelled.pool if isinstance(labelled.pool, Table) else table
+            pool = labelled.pool_rows()
             self.cells_ = learn_cells(pool, detect=self.categorical_features is None)
             self.trees_ = _grow_on_pool(self.cells_(pool.values), self.n_trees, depth, rng)
         else:

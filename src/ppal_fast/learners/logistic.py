@@ -17,7 +17,7 @@ from ._base import NOT_PRIVATE, Codes, Labelled, Learner
 from .class_mean import COUNT_WEIGHT, block_energy, outer
 from .decoder import CONSTANT_ENERGY, LOGIT_SCALE, simplex_basis
 from .private_map import release_representation
-from .representation import KINDS, Representation, learn_representation
+from .representation import KINDS, PoolMap, Representation, learn_representation
 
 Float = NDArray[np.float64]
 
@@ -72,8 +72,8 @@ class LogisticClassifier(Learner):
         rng = _validate.random_generator(self.random_state)
         if not labelled.features_public:
             self.representation_ = release_representation(labelled, self.representation, rng)
-        elif isinstance(labelled.pool, Representation):
-            self.representation_ = labelled.pool
+        elif isinstance(labelled.pool, PoolMap):
+            self.representation_ = labelled.pool.representation_
         else:
             self.representation_ = self.map_pool(labelled.table if labelled.pool is None else labelled.pool)
         phi = self.representation_.transform(labelled.table)

@@ -35,10 +35,10 @@ class MixtureClassifier(Learner):
         if labelled.purse is not None:
             raise PrivacyError("MixtureClassifier has no private form; use ClassMeanClassifier with this ledger")
         table, n_classes = labelled.table, len(labelled.classes)
-        pool = labelled.pool if isinstance(labelled.pool, Table) else None
-        self.cells_ = learn_cells(table if pool is None else pool, detect=self.categorical_features is None)
+        pool = labelled.pool_rows()
+        self.cells_ = learn_cells(pool, detect=self.categorical_features is None)
         Z = self.cells_(table.values)
-        unlabelled = np.empty((0, Z.shape[1])) if pool is None else self.cells_(pool.values)
+        unlabelled = np.empty((0, Z.shape[1])) if labelled.pool is None else self.cells_(pool.values)
         rng = _validate.random_generator(self.random_state)
         self.pool_weight_ = self._choose_weight(Z, labelled.codes, n_classes, unlabelled, rng)
         self.mixture_ = _fit_classes(Z, labelled.codes, n_classes, unlabelled, self.pool_weight_, N_STEPS)
