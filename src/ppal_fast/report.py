@@ -93,6 +93,7 @@ class LearningCurveDisplay:
         return cls(curves, ceiling=ceiling)
 
     def plot(self, ax: Any = None) -> LearningCurveDisplay:
+        """Draw on ``ax``, or on new axes. Returns self."""
         self.ax_ = ax = _axes(ax)
         self.figure_ = ax.figure
         self.lines_ = []
@@ -132,6 +133,7 @@ class BudgetDisplay:
         return cls(np.cumsum([len(record.asked) for record in history]), spent, epsilon=epsilon)
 
     def plot(self, ax: Any = None) -> BudgetDisplay:
+        """Draw on ``ax``, or on new axes. Returns self."""
         self.ax_ = ax = _axes(ax)
         self.figure_ = ax.figure
         labels = np.concatenate([[0.0], self.n_labels])

@@ -96,6 +96,7 @@ class Table:
         return cls(_finite(values, tuple(columns), name), Schema(tuple(columns), levels))
 
     def take(self, rows: Any) -> Table:
+        """The rows at these positions, or where a mask is True, under the same schema."""
         return Table(np.ascontiguousarray(self.values[rows]), self.schema)
 
 
