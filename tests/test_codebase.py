@@ -212,3 +212,34 @@ def test_benchmarks_import(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return  # it binds the process to one core before it loads anything
     monkeypatch.syspath_prepend(str(REPOSITORY))
     importlib.import_module(".".join(path.relative_to(REPOSITORY).with_suffix("").parts))
+
+
+def test_a_loss_is_seen_in_every_kind_of_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("asv")
+    monkeypatch.syspath_prepend(str(REPOSITORY))
+    from benchmarks.regress import Measured, losses
+
+    before = {
+        "bench_a.A.time_slower[0]": Measured(1.0, 0.9, 1.1),
+        "bench_a.A.time_within_noise[0]": Measured(1.0, 0.5, 2.0),
+        "bench_a.A.time_as_before[0]": Measured(1.0, 0.9, 1.1),
+        "bench_a.A.time_fails_now[0]": Measured(1.0),
+        "bench_a.A.time_failed_before[0]": Measured(None),
+        "bench_a.A.track_error[0]": Measured(0.1),
+        "bench_a.A.track_better[0]": Measured(0.1),
+        "bench_a.A.track_seconds[0]": Measured(0.1),
+        "bench_a.A.track_gone[0]": Measured(0.1),
+    }
+    now = {
+        "bench_a.A.time_slower[0]": Measured(1.6, 1.5, 1.7),
+        "bench_a.A.time_within_noise[0]": Measured(1.6, 1.1, 2.2),
+        "bench_a.A.time_as_before[0]": Measured(1.4, 1.3, 1.5),
+        "bench_a.A.time_fails_now[0]": Measured(None),
+        "bench_a.A.time_failed_before[0]": Measured(1.0),
+        "bench_a.A.track_error[0]": Measured(0.1001),
+        "bench_a.A.track_better[0]": Measured(0.0),
+        "bench_a.A.track_seconds[0]": Measured(0.12),
+        "bench_a.A.track_new[0]": Measured(9.0),
+    }
+    lost = [line.split("[")[0].split(".")[-1] for line in losses(before, now)]
+    assert lost == ["time_slower", "time_fails_now", "track_error"]

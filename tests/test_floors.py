@@ -37,7 +37,7 @@ def module_of(path: Path) -> str:
 def imported_modules(path: Path) -> set[str]:
     """Names in FLOORS that the file imports, at any depth of the code, absolute or relative."""
     here = ["ppal_fast", *path.relative_to(ROOT).with_suffix("").parts]
-    package = here[:-1] if path.name != "__init__.py" else here[:-1]
+    package = here[:-1]
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-import numpy as np  # noqa: F401  the one dependency that every path needs; loaded here so that its cost shows here
+import numpy as np  # the one dependency that every path needs; loaded here so that its cost shows here
 
 __version__ = "0.1.0"
 
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
         line,
         loop,
         privacy,
-        query,
         qubo,
+        query,
         report,
         session,
         simulate,

@@ -224,7 +224,8 @@ def _classes(y: Any, n: int) -> NDArray[np.intp]:
 
 
 def _measured(
-    measure: Any, name: str, known: Mapping[str, Callable[..., Float]], arguments: tuple[Any, ...], shape: tuple[int, ...]
+    measure: Any, name: str, known: Mapping[str, Callable[..., Float]], arguments: tuple[Any, ...],
+    shape: tuple[int, ...],
 ) -> Float:
     """A named measure, a callable or an array, as finite float64 of the given shape."""
     if isinstance(measure, str):

@@ -17,7 +17,7 @@ from . import edge
 Float = NDArray[np.float64]
 
 
-class KernelDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
+class KernelDensity(DensityMixin, BaseEstimator):
     """Gaussian kernel density with exact tails, for tables with missing cells.
 
     bandwidth   standard deviation of the kernel, in units of the columns: a number, one for each column (d,), or a rule
@@ -88,7 +88,7 @@ class KernelDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return edge.allow_nan(super().__sklearn_tags__())
 
 
-class DensityRatio(BaseEstimator):  # type: ignore[misc]
+class DensityRatio(BaseEstimator):
     """Logarithm of the ratio of two Gaussian kernel densities under one common bandwidth.
 
     Parameters as of KernelDensity; a bandwidth rule is applied to the set with more rows. Attribute: bandwidth_ (d,).

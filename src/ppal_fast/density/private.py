@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Float = NDArray[np.float64]
 
 
-class PrivateDensity(BaseEstimator):  # type: ignore[misc]
+class PrivateDensity(BaseEstimator):
     """Gaussian kernel density whose only look at the rows is one private sum; post-processing after that.
 
     Released    sum over rows of phi(y) = (cos w_k'y, sin w_k'y)_k / sqrt(m) in 2m coordinates; w_k ~ N(0, 1 / h^2) is

@@ -10,7 +10,8 @@ class Double:
     """Density in float64: log densities are right to 1e-9 against a float64 log-sum-exp."""
 
     def __init__(
-        self, references: NDArray[np.float64], bandwidth: NDArray[np.float64], weights: NDArray[np.float64] | None = None
+        self, references: NDArray[np.float64], bandwidth: NDArray[np.float64],
+        weights: NDArray[np.float64] | None = None,
     ) -> None: ...
     def log_density(
         self, queries: NDArray[np.float64], out: NDArray[np.float64], left_out: NDArray[np.intp] | None = None
