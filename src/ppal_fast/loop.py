@@ -295,6 +295,7 @@ class PPAL(BaseEstimator):
         self._seconds = 0.0
 
     def _choose(self, candidates: Rows, n: int) -> Rows:
+        learner = getattr(self, "learner_", None) or self._label_free_map()
         context = query.Context(
             X=self.table_.values,
             observed=self.table_.observed,
@@ -302,7 +303,8 @@ class PPAL(BaseEstimator):
             candidates=candidates,
             labelled=np.flatnonzero(_known(self._labels)),
             y=self._codes(),
-            learner=getattr(self, "learner_", None) or self._label_free_map(),
+            learner=learner,
+            representation=self._represented(),
             n=n,
             rng=self._generator(self._round + 1),
             released={} if self._ledger is None else {"noise": 1 / self._mu_of_model()},
@@ -434,6 +436,11 @@ class PPAL(BaseEstimator):
             return None
         learner = self._new_learner()
         return self._pool(learner) if _is_own(learner) else None
+
+    def _represented(self) -> NDArray[np.float64] | None:
+        """The pool in the label-free map, where there is one and it was learned from every row."""
+        learned = getattr(self._map, "representation_", None)
+        return learned.reference if learned is not None and len(learned.reference) == len(self.table_) else None
 
     def _mu_of_model(self) -> float:
         """The share of the planned mu that one release of the model may spend."""

@@ -40,8 +40,10 @@ class Schema:
 
     def with_bounds(self, bounds: ArrayLike) -> Schema:
         """The same columns with public ranges: (d, 2), or one (low, high) for all."""
-        limits = np.asarray(bounds, dtype=np.float64)
-        limits = np.ascontiguousarray(np.broadcast_to(limits, (len(self.names), 2)))
+        try:
+            limits = np.array(np.broadcast_to(np.asarray(bounds, dtype=np.float64), (len(self.names), 2)))
+        except (TypeError, ValueError):
+            raise InputError(f"bounds must be one (low, high) or {len(self.names)} of them, a pair for each column") from None
         if not np.isfinite(limits).all() or (limits[:, 0] >= limits[:, 1]).any():
             raise InputError("bounds must be finite (low, high) pairs with low below high")
         return replace(self, bounds=limits)
@@ -56,6 +58,7 @@ class Table:
 
     @property
     def observed(self) -> NDArray[np.bool_]:
+        """(n, d) True where a cell is there."""
         return ~np.isnan(self.values)
 
     def __len__(self) -> int:
@@ -129,16 +132,19 @@ def _code_levels(values: Float, positions: list[int]) -> tuple[tuple[Any, ...] |
 
 
 def _encode(values: Float, levels: tuple[tuple[Any, ...] | None, ...]) -> Float:
+    """Levels of the categorical columns as codes; where the levels are texts, an array holds the codes already."""
     out = values
     for j, known in enumerate(levels):
         if known is not None:
             if out is values:
                 out = values.copy()
-            out[:, j] = _lookup(values[:, j], known)
+            numeric = all(isinstance(level, int | float) for level in known)
+            out[:, j] = _lookup(values[:, j], known if numeric else tuple(map(float, range(len(known)))))
     return out
 
 
 def _lookup(cells: Any, levels: tuple[Any, ...]) -> Float:
+    """The code of each cell, NaN for a missing cell and for a level that the schema does not know."""
     code = {level: float(k) for k, level in enumerate(levels)}
     return np.array([np.nan if _validate.is_missing(c) else code.get(c, np.nan) for c in cells], dtype=np.float64)
 

@@ -110,7 +110,7 @@ class Learner(ClassifierMixin, BaseEstimator):
         labelled = self._read(X, y, X_pool, ledger, epsilon, owners, release_name)
         if len(self.classes_) == 1:
             warnings.warn(
-                f"only the class {self.classes_[0]!r} is known; every row will be given it", DataWarning, stacklevel=2
+                f"only the class {self.classes_.tolist()[0]!r} is known; every row will be given it", DataWarning, stacklevel=2
             )
             self.privacy_ = NOT_PRIVATE if ledger is None else "nothing was released: one public class"
         else:
@@ -221,7 +221,7 @@ class Learner(ClassifierMixin, BaseEstimator):
             self.classes_ = found
             if ledger is not None:
                 warnings.warn(
-                    f"the classes {list(self.classes_)} were read from y and are taken as public; give classes=",
+                    f"the classes {self.classes_.tolist()} were read from y and are taken as public; give classes=",
                     PublicAssumptionWarning, stacklevel=4,
                 )
             return codes.astype(np.intp)
