@@ -18,7 +18,8 @@ GUARD = 30  # decimal digits beyond those of U; the series below loses fewer tha
 def rounded_quantile(u: int, bits: int, deviation: float) -> int | None:
     """The integer k with Phi((k - 1/2)/S) <= U < Phi((k + 1/2)/S), or None while ``bits`` bits cannot tell.
 
-    u in [0, 2**bits); deviation S > 0 in grid units.
+    u in [0, 2**bits); deviation S > 0 in grid units. One comparison as a rule: at the boundary nearest to U, which
+    also settles the next boundary where U is closer than a cell's least probability.
     """
     scale = Fraction(deviation)
     k = _estimate(u, bits, deviation)
@@ -26,29 +27,44 @@ def rounded_quantile(u: int, bits: int, deviation: float) -> int | None:
     low: int | None = None  # the largest boundary k + 1/2 known to be at or below U
     high: int | None = None  # the smallest boundary known to be above U
     while low is None or high is None or high - low > 1:
-        side = compare(u, bits, Fraction(2 * k + 1, 2) / scale)
-        if side is None:
+        boundary = Fraction(2 * k + 1, 2) / scale
+        found = compare(u, bits, boundary)
+        if found is None:
             return None
+        side, distance = found
+        near = distance < _least_cell(float(boundary), deviation)
         if side < 0:
+            if near:
+                return k
             high = k
             k = k - step if low is None else (low + high) // 2
         else:
+            if near:
+                return k + 1
             low = k
             k = k + step if high is None else (low + high) // 2
         step *= 2
     return high
 
 
-def compare(u: int, bits: int, boundary: Fraction) -> int | None:
-    """-1 if U < Phi(boundary), +1 if U >= Phi(boundary), None if [u, u + 1) / 2**bits does not tell."""
+def compare(u: int, bits: int, boundary: Fraction) -> tuple[int, Fraction] | None:
+    """-1 if U < Phi(boundary), +1 if U >= Phi(boundary), with a bound on the distance of the two; None if
+    [u, u + 1) / 2**bits does not tell."""
     digits = math.ceil(bits * math.log10(2)) + GUARD
     value = Fraction(normal_cdf(boundary, digits))
     error = Fraction(1, 10 ** (digits - 8))
-    if Fraction(u + 1, 2**bits) <= value - error:
-        return -1
-    if Fraction(u, 2**bits) >= value + error:
-        return 1
+    first, last = Fraction(u, 2**bits), Fraction(u + 1, 2**bits)
+    if last <= value - error:
+        return -1, value + error - first
+    if first >= value + error:
+        return 1, last - (value - error)
     return None
+
+
+def _least_cell(boundary: float, deviation: float) -> float:
+    """A lower bound on the probability of either cell at this boundary: its width 1/S times phi at its outer end."""
+    outer = abs(boundary) + 1.0 / deviation
+    return 0.99 / deviation * math.exp(-outer * outer / 2.0) / math.sqrt(2.0 * math.pi)
 
 
 def normal_cdf(x: Fraction, digits: int) -> Decimal:
@@ -91,9 +107,9 @@ def _pi(digits: int) -> Decimal:
 
 
 def _estimate(u: int, bits: int, deviation: float) -> int:
-    """A float guess of k; only the number of steps of the search depends on it."""
+    """A float guess of the k whose upper boundary k + 1/2 is nearest; only the length of the search depends on it."""
     doubled = 2 * u + 1  # the middle of the interval, in units of 2**-(bits + 1)
     tail = min(doubled, 2 ** (bits + 1) - doubled)
     p = tail / 2 ** (bits + 1)  # true division of integers: correctly rounded down to 2**-1074
     x = -NormalDist().inv_cdf(p) if 0.0 < p < 0.5 else (0.0 if p >= 0.5 else 38.0)
-    return round(math.copysign(x, doubled - 2**bits) * deviation)
+    return math.floor(math.copysign(x, doubled - 2**bits) * deviation)

@@ -244,7 +244,7 @@ def decide(i: int, deviation: float, key: UInt32, nonce: int) -> int:
     u = (signed + 2**63) % 2**64
     more = np.empty(16, dtype=np.uint32)
     chacha12(more, key, np.uint64(nonce + EXTENSION), np.uint64(i))
-    for bits in (128, 256, 512):
+    for bits in (64, 128, 256, 512):
         longer = u
         for word in more[: (bits - 64) // 32]:
             longer = (longer << 32) | int(word)
