@@ -33,7 +33,7 @@ def test_fraction(bad) -> None:
 @pytest.mark.parametrize("bad", [0, 1.0, True, "3", None, 6])
 def test_integer(bad) -> None:
     check.integer(1, 5, n_jobs=np.int64(3))
-    with pytest.raises(InputError, match="n_jobs was .* from 1 to 5"):
+    with pytest.raises(InputError, match=r"n_jobs was .* from 1 to 5"):
         check.integer(1, 5, n_jobs=bad)
 
 
@@ -48,7 +48,7 @@ def test_one_of_offers_the_nearest() -> None:
 def test_vector() -> None:
     assert check.vector([1, 2], name="h").dtype == np.float64
     for bad in ([[1, 2]], ["a"], [np.nan], [1, np.inf]):
-        with pytest.raises(InputError, match="^h "):
+        with pytest.raises(InputError, match=r"^h "):
             check.vector(bad, name="h")
     with pytest.raises(InputError, match=r"shape \(2,\); shape \(3,\)"):
         check.vector([1, 2], name="h", length=3)

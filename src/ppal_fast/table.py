@@ -43,7 +43,7 @@ class Schema:
         try:
             limits = np.array(np.broadcast_to(np.asarray(bounds, dtype=np.float64), (len(self.names), 2)))
         except (TypeError, ValueError):
-            raise InputError(f"bounds must be one (low, high) or {len(self.names)} of them, a pair for each column") from None
+            raise InputError(f"bounds must be one (low, high) or {len(self.names)}, a pair for each column") from None
         if not np.isfinite(limits).all() or (limits[:, 0] >= limits[:, 1]).any():
             raise InputError("bounds must be finite (low, high) pairs with low below high")
         return replace(self, bounds=limits)

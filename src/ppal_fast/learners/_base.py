@@ -109,9 +109,8 @@ class Learner(ClassifierMixin, BaseEstimator):
         """
         labelled = self._read(X, y, X_pool, ledger, epsilon, owners, release_name)
         if len(self.classes_) == 1:
-            warnings.warn(
-                f"only the class {self.classes_.tolist()[0]!r} is known; every row will be given it", DataWarning, stacklevel=2
-            )
+            only = self.classes_.tolist()[0]
+            warnings.warn(f"only the class {only!r} is known; every row will be given it", DataWarning, stacklevel=2)
             self.privacy_ = NOT_PRIVATE if ledger is None else "nothing was released: one public class"
         else:
             self._fit(labelled)
