@@ -14,8 +14,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 
-from ppal_fast import PPAL, Ledger, simulate
+from ppal_fast import PPAL, Ledger, Session, query, simulate
 from ppal_fast.errors import BudgetExceeded, InputError, InterruptedReleaseWarning, PPALError, PrivacyError
+from ppal_fast.privacy import sums
 
 
 @pytest.fixture(scope="module")
@@ -295,31 +296,65 @@ def test_item_local_rounds_ask_about_as_many_as_planned(strategy) -> None:
     assert loop.ledger_.spent()[0] <= 8.0
 
 
-def test_an_interrupted_release_costs_its_model_and_nothing_else(table, tmp_path) -> None:
-    """As after a death between reservation and commit: the loop opens again, its answers are there."""
-    class Dying(Ledger):
-        def release_sum(self, rows, **arguments):
-            with self._book.writing():
-                request = self._request(np.shape(rows)[1], arguments["clip"], None, arguments["sigma"], None, 1,
-                                        arguments["name"])
-                self._book.append("reserve", self._reservation(request))
-            raise KeyboardInterrupt
+def test_loops_that_share_a_ledger_do_not_share_releases(table) -> None:
+    """Names of releases are request ids: a second loop must not be handed the first one's numbers."""
+    ledger = Ledger(":memory:", epsilon=2.0, delta=1e-5, unit="label")
+    settings = {"ledger": ledger, "epsilon": 1.0, "strategy": "random", "random_state": 0, "n_rounds": 1}
+    loops = [PPAL(**settings, classes=[0, 1]).start(table.X, initial(table.y)) for _ in range(2)]
+    for loop in loops:
+        loop.tell(loop.ask(), table.y[loop.ask()])
+    first, second = (release.value for release in ledger.history())
+    assert not np.array_equal(first, second)
 
-    terms = {"epsilon": 1.0, "delta": 1e-5, "unit": "label"}
-    settings = {"strategy": "random", "n_per_round": 5, "n_rounds": 1, "epsilon": 1.0, "random_state": 0}
-    ledger = Dying(tmp_path / "ledger.sqlite", **terms)
-    loop = PPAL(ledger=ledger, classes=[0, 1], **settings).start(table.X, initial(table.y))
-    rows = loop.ask()
-    with pytest.raises(KeyboardInterrupt):
-        loop.tell(rows, table.y[rows])
-    ledger.close()
-    again = PPAL(ledger=Ledger(tmp_path / "ledger.sqlite", **terms), classes=[0, 1], **settings)
+
+def test_an_interrupted_release_costs_its_model_and_nothing_else(table, tmp_path, monkeypatch) -> None:
+    """As after a death between reservation and commit: the session opens again, its answers are there."""
+    def die(*_, **__):
+        raise KeyboardInterrupt
+
+    settings = {"strategy": "random", "n_per_round": 5, "n_rounds": 1, "epsilon": 1.0, "unit": "label"}
+    settings["classes"] = [0, 1]
+    monkeypatch.setattr(sums, "release", die)
+    with Session.create(tmp_path / "s", table.X, initial(table.y), **settings) as s:
+        rows = s.ask()
+        with pytest.raises(KeyboardInterrupt):
+            s.tell(rows, table.y[rows])
+    monkeypatch.undo()
     with pytest.warns(InterruptedReleaseWarning, match="round-1"):
-        again.start(table.X, initial(table.y))
-        again.tell(again.ask(), table.y[rows])
-    with pytest.raises(NotFittedError, match="interrupted"):
-        again.predict(table.X)
-    assert len(again.history_) == 2
+        s = Session(tmp_path / "s")
+    with s, pytest.raises(NotFittedError, match="interrupted"):
+        s.ppal.predict(table.X)
+    assert s.ppal.history_[1].asked.tolist() == rows.tolist()
+
+
+def test_labels_that_were_not_released_reach_no_strategy(table) -> None:
+    seen = []
+
+    def spy(context):
+        seen.append(context.y)
+        return context.candidates[: context.n]
+
+    rule = query.Strategy("spy", spy, "joint", needs_model=False, uses_labels=False, summary="features alone")
+    private(table, unit="label", strategy=rule)
+    assert len(seen) == 3 and all(len(y) == 0 for y in seen)
+
+
+def test_a_round_that_asks_nobody_is_released_like_any_other(table) -> None:
+    """Under unit record the number of labels is private: pure noise leaves where there are none."""
+    loop = PPAL(n_per_round=1, n_rounds=2, epsilon=1.0, unit="record", classes=[0, 1], random_state=3)
+    loop.start(table.X)
+    loop._generator = lambda round_: np.random.default_rng(0) if round_ == 0 else _NoHeads()
+    for _ in range(2):
+        assert len(loop.ask()) == 0
+    assert loop.finish().predict(table.X[:5]).shape == (5,)
+    assert len(loop.ledger_.history()) >= 1 and len(loop.history_) == 2
+
+
+class _NoHeads:
+    """Coins that never fall for a row."""
+
+    def random(self, n):
+        return np.ones(n)
 
 
 class _Tape:

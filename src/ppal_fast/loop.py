@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import secrets
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 from . import _validate, learners, query
-from .errors import InputError, InterruptedReleaseWarning, PPALError, PrivacyError
+from .errors import InputError, InterruptedReleaseWarning, PPALError, PrivacyError, PublicAssumptionWarning
 from .privacy import Ledger, accounting
 from .table import Table
 
@@ -123,6 +124,7 @@ class PPAL(BaseEstimator):
         PrivacyError where the strategy is not allowed under the ledger's unit.
         """
         self._begin(X, y, owners)
+        self._name = f"loop-{secrets.token_hex(4)}"  # a ledger may serve many loops: each asks under names of its own
         if len(self._batch):
             self._close_round()
         return self
@@ -136,7 +138,7 @@ class PPAL(BaseEstimator):
         if self._open:
             return np.array(self._open, dtype=np.intp)
         candidates = np.flatnonzero(self._asked_in == NEVER)
-        n = self._batch_size(n, len(candidates))
+        n = self._batch_size(n, len(self.table_) if self._item_local else len(candidates))
         if self._ledger is not None and self._round >= self.n_rounds:
             raise PrivacyError(f"the budget was planned for n_rounds={self.n_rounds} rounds, all of which are closed")
         started = time.perf_counter()
@@ -187,10 +189,10 @@ class PPAL(BaseEstimator):
     def finish(self) -> PPAL:
         """Learn from what was told, releasing now what the plan kept for the end. Returns self."""
         self._check_started()
-        if not _known(self._labels).any():
+        if not (self._item_local or _known(self._labels).any()):
             raise PPALError("no row has a label yet; ask() and tell() before finish()")
-        if self._ledger is None or not hasattr(self, "learner_"):
-            self._learn(self._round, "final")
+        if not hasattr(self, "learner_") or (self._open and self._ledger is None):
+            self._learn(self._round)
         return self
 
     # ------------------------------------------------------------------ all rounds at once
@@ -216,10 +218,10 @@ class PPAL(BaseEstimator):
                 self.tell(rows, oracle(rows))
             if self._open:
                 raise PPALError(f"the oracle left {len(self._open)} of {len(rows)} rows open; ask() and tell() go on")
-            if not (self._asked_in == NEVER).any():
-                break
             if callback is not None:
                 callback(self)
+            if not (self._item_local or (self._asked_in == NEVER).any()):
+                break
         return self.finish()
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -275,6 +277,11 @@ class PPAL(BaseEstimator):
         learners.resolve(self.learner)
         if ledger is not None:
             query.require_sound(strategy, ledger.unit)
+            if ledger.unit != "label" and len(table.schema.categorical) and not isinstance(X, Table):
+                warnings.warn(
+                    "the categories of X were read from its rows and are taken as public; give a Table with a schema",
+                    PublicAssumptionWarning, stacklevel=4,
+                )
         by_owner = ledger is not None and ledger.unit == "owner"
         owners_ = _owners(owners, len(table)) if by_owner else None
         self.table_ = table
@@ -285,6 +292,7 @@ class PPAL(BaseEstimator):
         self._labels = labels
         self._asked_in = np.where(_known(labels), 0, NEVER)
         self._strategy, self._ledger = strategy, ledger
+        self._name = "loop"  # of its releases; a stored loop keeps this one, so that they are found again
         self._mu_planned = None if ledger is None else self._plan_mu(ledger)
         self._n_releases = self.n_rounds + int((self._asked_in == 0).any()) if strategy.needs_model else 1
         self._map: Any = None
@@ -302,7 +310,7 @@ class PPAL(BaseEstimator):
             schema=self.table_.schema,
             candidates=candidates,
             labelled=np.flatnonzero(_known(self._labels)),
-            y=self._codes(),
+            y=self._codes() if self._ledger is None else np.empty(0, dtype=np.intp),  # unreleased labels steer nothing
             learner=learner,
             representation=self._represented(),
             n=n,
@@ -321,7 +329,7 @@ class PPAL(BaseEstimator):
     def _release_histogram(self, context: query.Context) -> dict[str, Any]:
         """How many rows have which score: one private sum, from which the strategy places its threshold."""
         assert self._ledger is not None and self._mu_planned is not None
-        name = f"scores-{self._round + 1}"
+        name = f"{self._name}/scores-{self._round + 1}"
         if self._is_burned(name):
             return {}
         mu = self._mu_planned * math.sqrt(HISTOGRAM_SHARE / self.n_rounds)
@@ -332,7 +340,7 @@ class PPAL(BaseEstimator):
     def _is_burned(self, name: str) -> bool:
         """Paid for, but its process died before the value was written: it never left, and never will."""
         assert self._ledger is not None
-        return any(r.state == "reserved" and r.name.split("/")[0] == name for r in self._ledger.history())
+        return any(r.state == "reserved" and f"{r.name}/".startswith(f"{name}/") for r in self._ledger.history())
 
     def _accept(self, rows: Rows) -> None:
         """Open the next round with these rows."""
@@ -346,7 +354,7 @@ class PPAL(BaseEstimator):
     def _close_round(self) -> None:
         started = time.perf_counter()
         if self._is_due(self._round):
-            self._learn(self._round, f"round-{self._round}")
+            self._learn(self._round)
         rows = self._batch
         labels = np.array(self._labels[rows].tolist())
         spent = None if self._ledger is None else self._ledger.spent()[0]
@@ -354,8 +362,9 @@ class PPAL(BaseEstimator):
         self.history_.append(RoundRecord(self._round, rows, labels, spent, self._scores, seconds))
 
     def _is_due(self, round_: int) -> bool:
-        """Whether the plan has a model at the end of this round."""
-        if not (self._asked_in <= round_).any():
+        """Whether the plan has a model at the end of this round. Where the number of labels is private, the plan holds
+        without any: that no row was asked must not show."""
+        if not (self._asked_in <= round_).any() and not (self._item_local and round_):
             return False
         return self._ledger is None or self._strategy.needs_model or round_ >= self.n_rounds
 
@@ -373,14 +382,15 @@ class PPAL(BaseEstimator):
         recorded = bool(records) and records[-1].round == self._round
         in_force = self._round if recorded else self._round - 1
         if self._is_due(in_force):
-            self._learn(in_force, f"round-{in_force}")
+            self._learn(in_force)
         if not recorded:
             self._scores = self._entropy_of(self._batch)
             if not self._open and (rounds or len(self._batch)):
                 self._close_round()
 
-    def _learn(self, round_: int, release_name: str) -> None:
+    def _learn(self, round_: int) -> None:
         """Fit the learner on the labels of the rounds up to this one; with a ledger, one planned release."""
+        release_name = f"{self._name}/round-{round_}"
         rows = np.flatnonzero(_known(self._labels) & (self._asked_in <= round_))
         y = np.array(self._labels[rows].tolist())
         learner = self._new_learner()

@@ -83,10 +83,6 @@ class Session:
         by name, since objects cannot be stored. ``meta`` holds JSON values for the caller. Raises SessionError where a
         session already is, and InputError before any file exists.
         """
-        folder = Path(path)
-        table = Table.of(X)
-        if ids is not None and len(ids) != len(table):
-            raise InputError(f"ids has {len(ids)} entries for {len(table)} rows; one a row is expected")
         for name in ("learner", "strategy"):
             if not isinstance(settings.get(name, "auto"), str):
                 raise InputError(f"{name} was {settings[name]!r}; a session stores names alone")
@@ -94,7 +90,11 @@ class Session:
             raise InputError("ledger was given; a session keeps its own: give epsilon, delta and unit")
         settings = _settled(settings)
         trial = PPAL(**settings)
-        trial._begin(table, y, owners)
+        trial._begin(X, y, owners)
+        table = trial.table_
+        if ids is not None and len(ids) != len(table):
+            raise InputError(f"ids has {len(ids)} entries for {len(table)} rows; one a row is expected")
+        folder = Path(path)
         values = {
             "format": FORMAT,
             "version": __version__,
