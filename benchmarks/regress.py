@@ -13,11 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from asv.results import iter_results
-
 REPOSITORY = Path(__file__).resolve().parents[1]
 FACTOR = 1.5
-ROUNDING = 1e-9  # relative; the two builds may add in another order
+RELATIVE, ABSOLUTE = 1e-9, 1e-12  # rounding: two runs may add in another order
 # These cannot be seeded (a clock, or noise drawn for privacy): lost is what grew by FACTOR and by this much.
 UNSEEDED = {"track_seconds": 0.05, "track_gap_percent": 0.1, "track_share_of_the_claim_not_shown": 0.1}
 
@@ -71,13 +69,15 @@ def _is_loss(kind: str, old: Measured, new: Measured) -> bool:
     if kind in UNSEEDED:
         return new.value > max(FACTOR * old.value, old.value + UNSEEDED[kind])
     if kind.startswith("track_"):
-        return not new.value <= old.value + ROUNDING * abs(old.value)
+        return not new.value <= old.value + RELATIVE * abs(old.value) + ABSOLUTE
     apart = old.high is None or new.low is None or new.low > old.high
     return apart and new.value >= FACTOR * old.value
 
 
 def _results(commit: str | None) -> Results:
     """What asv stored for a commit, one entry for each combination of parameters."""
+    from asv.results import iter_results  # here, as asv imports this file where it is not installed itself
+
     folder = json.loads((REPOSITORY / "asv.conf.json").read_text())["results_dir"]
     found: Results = {}
     for result in iter_results(str(REPOSITORY / folder)):

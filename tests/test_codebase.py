@@ -208,14 +208,11 @@ def test_every_page_is_in_the_table_of_contents() -> None:
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "benchmarks").rglob("*.py")), ids=lambda p: p.stem)
 def test_benchmarks_import(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if path.stem == "__main__":
-        return  # it binds the process to one core before it loads anything
     monkeypatch.syspath_prepend(str(REPOSITORY))
     importlib.import_module(".".join(path.relative_to(REPOSITORY).with_suffix("").parts))
 
 
 def test_a_loss_is_seen_in_every_kind_of_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("asv")
     monkeypatch.syspath_prepend(str(REPOSITORY))
     from benchmarks.regress import Measured, losses
 

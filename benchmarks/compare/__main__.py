@@ -9,13 +9,6 @@ import importlib
 import os
 import sys
 
-# One thread for everyone, set before any of the libraries is loaded.
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
-    os.environ[variable] = "1"
-os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-if hasattr(os, "sched_setaffinity"):
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-
 TOPICS = ("density", "qubo", "noise", "loop")
 
 
@@ -24,11 +17,21 @@ def main(topics: list[str]) -> int:
     if unknown:
         print(f"there is no contest {unknown[0]!r}; expected some of {', '.join(TOPICS)}", file=sys.stderr)
         return 2
+    _one_thread()
     print(_machine())
     print("ratio: the peer's median time over that of ppal_fast; below 1 the peer is quicker. Lower is better in all.")
     for topic in topics or TOPICS:
         importlib.import_module(f"benchmarks.compare.{topic}").main()
     return 0
+
+
+def _one_thread() -> None:
+    """One core and one thread for everyone, before any of the libraries is loaded."""
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
+        os.environ[variable] = "1"
+    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
 def _machine() -> str:
