@@ -38,6 +38,17 @@ def best_quadratic(
     return best
 
 
+def forest_votes(forest: Any, X: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Class shares of the leaf of each row, one tree and one row at a time, averaged over trees."""
+    votes = np.zeros((len(X), forest.shares.shape[1]))
+    for x, total in zip(X, votes, strict=True):
+        for node in forest.roots:
+            while forest.column[node] >= 0:
+                node = forest.next[node] + int(x[forest.column[node]] > forest.threshold[node])
+            total += forest.shares[forest.next[node]]
+    return votes / len(forest.roots)
+
+
 def log_density(
     references: NDArray[np.float64], bandwidth: NDArray[np.float64], queries: NDArray[np.float64],
     weights: NDArray[np.float64] | None = None, left_out: NDArray[np.intp] | None = None,
@@ -129,7 +140,7 @@ def integer_clip_sum(
     total = [0] * rows.shape[1]
     for owner in sorted(set(owners)):
         mine = rows[[i for i, o in enumerate(owners) if o == owner]]
-        v = [sum(sorted(float(x) for x in column)) for column in mine.T]
+        v = [math.fsum(float(x) for x in column) for column in mine.T]
         if not all(math.isfinite(x) for x in v) or not any(v):
             continue
         exact = sum(Fraction(x) ** 2 for x in v)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.model_selection import KFold
 
 from .. import _validate
+from ..kernels.trees import Forest, grow, vote
 from ..table import Table
-from ._base import Codes, Labelled, Learner
+from ._base import Labelled, Learner
 from .class_mean import ClassMeanClassifier, sum_and_decode
 from .factor_analysis import FactorAnalysis
 from .gaussian_mixture import GaussianMixture
@@ -30,20 +30,40 @@ FEWEST_LABELS = 20  # below, the choice is not worth its labels: the class means
 
 @dataclass(frozen=True)
 class FilledPool(PoolMap):
-    """The map for the class means, and a model that fills missing cells for the forest."""
+    """The map for the class means and, once a forest wants them, the pool's cells with none missing."""
 
     learned: Representation
-    fill: FactorAnalysis | GaussianMixture | None
+    pool: Table = field(repr=False)
+    seed: Any
 
     @property
     def representation_(self) -> Representation:
         return self.learned
 
-    def features(self, table: Table) -> Float:
+    @cached_property
+    def fill(self) -> FactorAnalysis | GaussianMixture | None:
+        """The model that fills missing cells; None where none is missing."""
+        Z = self.learned.cells(self.pool.values)
+        if len(Z) < FEWEST_ROWS or not np.isnan(Z).any():
+            return None
+        return best_latent(Z, _validate.random_generator(self.seed))[0]
+
+    def phi(self, table: Table) -> Float:
+        """Rows in the map, (n, D); those of the pool itself are known."""
+        return self.learned.reference if table.values is self.pool.values else self.learned.transform(table)
+
+    def features(self, table: Table) -> NDArray[np.float32]:
         """Filled cells beside phi, (n, p + D): nothing is missing."""
+        return self._of_pool if table.values is self.pool.values else self._features(table)
+
+    @cached_property
+    def _of_pool(self) -> NDArray[np.float32]:
+        return self._features(self.pool)
+
+    def _features(self, table: Table) -> NDArray[np.float32]:
         Z = self.learned.cells(table.values)
         filled = np.nan_to_num(Z) if self.fill is None else self.fill.fill(Z)
-        return np.column_stack([filled, self.learned.transform(table)])
+        return np.column_stack([filled, self.phi(table)]).astype(np.float32)
 
 
 class AutoClassifier(Learner):
@@ -62,15 +82,13 @@ class AutoClassifier(Learner):
         representation = learn_representation(
             X_pool, categorical_features=self.categorical_features, random_state=self.random_state
         )
-        Z = representation.cells(Table.of(X_pool, schema=representation.schema).values)
-        fill = None
-        if len(Z) >= FEWEST_ROWS and np.isnan(Z).any():
-            fill, _ = best_latent(Z, _validate.random_generator(self.random_state))
-        return FilledPool(representation.schema, representation, fill)
+        pool = Table.of(X_pool, schema=representation.schema)
+        return FilledPool(representation.schema, representation, pool, self.random_state)
 
     def _fit(self, labelled: Labelled) -> None:
         self.class_mean_ = ClassMeanClassifier(**self.get_params())
-        self.forest_, self.forest_share_ = None, 0.0
+        self.forest_: Forest | None = None
+        self.forest_share_ = 0.0
         pool = labelled.pool
         if labelled.purse is None and not isinstance(pool, FilledPool):
             pool = self.map_pool(labelled.table if pool is None else pool)
@@ -85,40 +103,48 @@ class AutoClassifier(Learner):
     def _weigh_forest(self, labelled: Labelled) -> None:
         assert self.pool_map_ is not None
         codes, n_classes = labelled.codes, len(labelled.classes)
-        seed = int(_validate.random_generator(self.random_state).integers(2**31))
+        rng = np.random.default_rng(int(_validate.random_generator(self.random_state).integers(2**31)))
         features = self.pool_map_.features(labelled.table)
-        forest = ExtraTreesClassifier(N_TREES, bootstrap=True, oob_score=True, random_state=seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # a row that no tree left out: its share is NaN, handled below
-            forest.fit(features, codes)
-        of_forest = _all_classes(np.nan_to_num(forest.oob_decision_function_), forest.classes_, n_classes)
+        n = len(codes)
+        drawn = np.stack([np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(N_TREES)])
+        of_forest = _open_minded(_grow(features, codes, drawn, n_classes, rng)[1])
         of_means = np.empty_like(of_forest)
         representation = self.pool_map_.learned
-        phi = representation.transform(labelled.table)
-        for train, test in KFold(N_FOLDS, shuffle=True, random_state=seed).split(phi):
+        phi = self.pool_map_.phi(labelled.table)
+        for train, test in KFold(N_FOLDS, shuffle=True, random_state=int(rng.integers(2**31))).split(phi):
             scores, _ = sum_and_decode(representation, phi[train], codes[train], n_classes, None)
             of_means[test] = scores.probabilities(phi[test])
 
         def loss(share: float) -> float:
             mixed = share * of_forest + (1 - share) * of_means
-            return -float(np.log(np.maximum(mixed[np.arange(len(codes)), codes], 1e-6)).sum())
+            return -float(np.log(np.maximum(mixed[np.arange(n), codes], 1e-6)).sum())
 
         self.forest_share_ = min(SHARES, key=loss)
         if self.forest_share_:
-            self.forest_ = ExtraTreesClassifier(N_TREES, random_state=seed).fit(features, codes)
+            self.forest_, _ = _grow(features, codes, np.ones_like(drawn), n_classes, rng)
 
     def _probabilities(self, table: Table) -> Float:
-        means = self.class_mean_._probabilities(table)
+        if self.pool_map_ is None:
+            return self.class_mean_._probabilities(table)
+        means = self.class_mean_.scores_.probabilities(self.pool_map_.phi(table))
         if self.forest_ is None:
             return means
-        assert self.pool_map_ is not None
-        trees = self.forest_.predict_proba(self.pool_map_.features(table))
-        trees = _all_classes(trees, self.forest_.classes_, means.shape[1])
+        trees = _open_minded(vote(self.pool_map_.features(table), self.forest_))
         return self.forest_share_ * trees + (1 - self.forest_share_) * means
 
 
-def _all_classes(shares: Float, seen: Codes, n_classes: int) -> Float:
-    """Votes on the classes seen -> probabilities of all classes, none of them 0."""
-    whole = np.zeros((len(shares), n_classes))
-    whole[:, seen] = shares
-    return (1 - UNIFORM) * whole + (1 - (1 - UNIFORM) * whole.sum(axis=1, keepdims=True)) / n_classes
+def _grow(
+    features: NDArray[np.float32], codes: NDArray[np.intp], weights: NDArray[np.int64], n_classes: int,
+    rng: np.random.Generator,
+) -> tuple[Forest, Float]:
+    """Trees that try the root of the number of columns at each node, and the votes (n, K) of those without the row."""
+    n_tried = max(1, int(np.sqrt(features.shape[1])))
+    state = rng.integers(0, 2**63, size=1).astype(np.uint64)
+    return grow(np.ascontiguousarray(features.T), codes, weights.astype(np.float32), n_classes, n_tried, state)
+
+
+def _open_minded(votes: Float) -> Float:
+    """Votes (n, K) -> probabilities, none of them 0; a row without votes gets equal ones."""
+    total = votes.sum(axis=1, keepdims=True)
+    shares = votes / np.maximum(total, 1e-12)
+    return (1 - UNIFORM) * shares + (1 - (1 - UNIFORM) * shares.sum(axis=1, keepdims=True)) / votes.shape[1]
