@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import sparse
 
 from ppal_fast.errors import InputError, PrivacyError
 from ppal_fast.kernels import noise
-from ppal_fast.privacy import Ledger, PublicMask, audit, gaussian_sigma, masked_clip_noise, sums
+from ppal_fast.privacy import Ledger, PublicMask, audit, gaussian_sigma, masked_clip_noise, sparse_clip_noise, sums
 from ppal_fast.privacy.randomness import NoiseStream
 
 Float = NDArray[np.float64]
@@ -248,6 +249,46 @@ def test_simulated_noise_without_noise_is_the_clipped_gradient() -> None:
     np.testing.assert_allclose(clipped, [[0.8, 0.6], [0.4, 0.3], [0.0, 0.0]], rtol=1e-15)
     gradients.setflags(write=False)
     assert masked_clip_noise(gradients, mask, clip=1.0, sigma=0.0)[0, 0] == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_simulated_sparse_step_is_the_clipped_sum_of_gradients_plus_noise(dtype: type, masked: bool) -> None:
+    rng = np.random.default_rng(3)
+    rows = np.where(rng.random((60, 40)) < 0.2, rng.standard_normal((60, 40)), 0.0).astype(dtype)
+    residuals = rng.standard_normal(60)
+    chosen = rng.random(40) < 0.5 if masked else np.ones(40, bool)
+    gradients = np.where(chosen, rows * residuals[:, None], 0.0)
+    norms = np.linalg.norm(gradients, axis=1, keepdims=True)
+    expected = (gradients * np.minimum(1.0, 0.7 / np.maximum(norms, 1e-9))).sum(axis=0)
+    mask = PublicMask(chosen, "drawn without looking") if masked else None
+    arguments: dict[str, Any] = {"clip": 0.7, "mask": mask, "random_state": 4}
+    step = sparse_clip_noise(sparse.csr_matrix(rows), residuals, sigma=0.0, **arguments)
+    assert step.dtype == dtype and (step[~chosen] == 0).all()
+    np.testing.assert_allclose(step, expected, atol=1e-4 if dtype == np.float32 else 1e-12)
+    noisy = sparse_clip_noise(sparse.coo_array(rows), residuals, sigma=2.0, **arguments)
+    spread = (noisy - step)[chosen]
+    assert (spread != 0).all() and (noisy[~chosen] == 0).all() and 0.7 < spread.std() / (2.0 * 0.7) < 1.4
+    assert not np.array_equal(noisy, sparse_clip_noise(sparse.csr_matrix(rows), residuals, clip=0.7, sigma=2.0))
+
+
+def test_duplicate_entries_are_added_before_a_simulated_clip() -> None:
+    pieces = sparse.csr_matrix((np.full(50, 1.0), np.zeros(50, int), [0, 50]), shape=(1, 2))
+    assert sparse_clip_noise(pieces, [1.0], clip=1.0, sigma=0.0).tolist() == [1.0, 0.0]
+    assert pieces.nnz == 50
+
+
+@pytest.mark.parametrize(
+    ("rows", "residuals", "message"),
+    [
+        (np.ones((2, 2)), [1, 1], "^rows was a ndarray"), (sparse.eye(2).tocsr(), [1.0], "^residuals has shape"),
+        (sparse.eye(2).tocsr(), ["a", "b"], "^residuals has"), (sparse.eye(2).tocsr(), [1.0, np.nan], "finite norm"),
+        (sparse.eye(2).tocsr() * np.inf, [1.0, 1.0], "finite norm"),
+    ],
+)
+def test_bad_input_of_the_simulated_step_is_named(rows: Any, residuals: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        sparse_clip_noise(rows, residuals, clip=1.0, sigma=1.0)
 
 
 @pytest.mark.parametrize(

@@ -190,19 +190,91 @@ def test_owners_under_another_unit_are_refused(ledger: Ledger) -> None:
 def test_sparse_rows_and_other_dtypes_give_the_sum_of_the_dense_ones() -> None:
     from scipy import sparse
 
-    from ppal_fast.privacy import sums
-
     rows = np.round(np.random.default_rng(1).standard_normal((30, 6)) * 4)
     mask = np.array([True, True, False, True, True, False])
-    at, starts = sums.grid(3.0, 1.0, 1), np.arange(31)
-    expected = sums.integer_sum(sums.checked_rows(rows, mask), starts, at)
+    expected = exact_sum(rows, mask)
     for same in (
-        sparse.csr_matrix(rows), sparse.coo_array(rows), np.asfortranarray(rows), rows.astype(np.float32),
-        rows.astype(int), rows.tolist(), rows[::-1],
+        sparse.csr_matrix(rows), sparse.coo_array(rows), sparse.csc_matrix(rows), np.asfortranarray(rows),
+        rows.astype(np.float32), rows.astype(int), rows.tolist(), rows[::-1],
     ):
-        assert np.array_equal(sums.integer_sum(sums.checked_rows(same, mask), starts, at), expected)
-    with Ledger(":memory:", **TERMS) as ledger:
-        assert ledger.release_sum(sparse.csr_matrix(rows), clip=3.0, epsilon=0.5, name="a").shape == (6,)
+        assert np.array_equal(exact_sum(same, mask), expected)
+    owners = ["a", "b", "c"] * 10
+    by_owner = exact_sum(rows, mask, owners=owners)
+    assert np.abs(exact_sum(sparse.csr_matrix(rows), mask, owners=owners) - by_owner).max() <= 3
+
+
+def exact_sum(rows: Any, mask: Any = None, weights: Any = None, owners: Any = None) -> Any:
+    """The sum in whole grid units that the door adds its noise to."""
+    from ppal_fast.privacy import sums, units
+
+    allowed = np.ones(np.shape(rows)[1], bool) if mask is None else mask
+    checked = sums.checked_rows(rows, allowed, weights)
+    ready = units.by_unit(checked, owners, "record" if owners is None else "owner")
+    return sums.integer_sum(*ready, sums.grid(3.0, 1.0, 1))
+
+
+def test_weights_multiply_rows_before_the_clip() -> None:
+    from scipy import sparse
+
+    rng = np.random.default_rng(2)
+    rows = np.where(rng.random((40, 7)) < 0.4, rng.standard_normal((40, 7)), 0.0)
+    residuals = rng.standard_normal(40) * 5
+    expected = exact_sum(rows * residuals[:, None])
+    assert np.array_equal(exact_sum(rows, weights=residuals), expected)
+    assert np.array_equal(exact_sum(sparse.csr_array(rows), weights=residuals.tolist()), expected)
+
+
+def test_duplicate_entries_of_a_sparse_row_are_one_entry_before_the_clip(ledger: Ledger) -> None:
+    from scipy import sparse
+
+    pieces = sparse.csr_matrix((np.full(50, 1.0), np.zeros(50, int), [0, 50]), shape=(1, 2))
+    assert not pieces.has_canonical_format
+    whole = exact_sum(np.array([[50.0, 0.0]]))
+    assert np.array_equal(exact_sum(pieces), whole) and np.array_equal(exact_sum(pieces, owners=["a"]), whole)
+    cancelling = sparse.csr_matrix(([2.0, 9.0, -9.0], [1, 0, 0], [0, 3]), shape=(1, 2))
+    assert np.array_equal(exact_sum(cancelling), exact_sum(np.array([[0.0, 2.0]])))
+    ledger.release_sum(pieces, clip=1.0, epsilon=0.1, name="a")
+
+
+def test_sparse_rows_are_never_made_dense(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    from scipy import sparse
+
+    rows = sparse.csr_array(([5.0, -2.0], [7, 90_000], [0, 1, 2, 2]), shape=(3, 100_000))
+    for name in ("toarray", "todense"):
+        monkeypatch.setattr(sparse.csr_array, name, lambda self: pytest.fail("made dense"))
+    mask = np.zeros(100_000, bool)
+    mask[[5, 7, 90_000]] = True
+    noisy = ledger.release_sum(
+        rows, clip=1.0, epsilon=0.5, mask=PublicMask(mask, "declared"), weights=[1.0, 2.0, 3.0], name="a"
+    )
+    assert noisy.shape == (100_000,) and np.flatnonzero(noisy).tolist() == [5, 7, 90_000]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights": [1.0]}, r"^weights has shape \(1,\)"), ({"weights": [1.0, np.nan]}, "^weights has shape"),
+        ({"weights": ["a", "b"]}, "could not be read"), ({"weights": [1e308, 1.0]}, "^rows has a NaN or infinite"),
+    ],
+)
+@pytest.mark.parametrize("as_sparse", [False, True])
+def test_bad_weights_and_sparse_entries_are_named_and_cost_nothing(
+    ledger: Ledger, change: dict[str, Any], message: str, as_sparse: bool
+) -> None:
+    from scipy import sparse
+
+    rows = np.array([[30.0, 0.0], [0.0, 4.0]])
+    with pytest.raises(InputError, match=message):
+        ledger.release_sum(sparse.csr_matrix(rows) if as_sparse else rows, clip=1.0, epsilon=0.5, name="a", **change)
+    with pytest.raises(InputError, match=r"row 1, column 1"):
+        ledger.release_sum(
+            sparse.csr_matrix(np.array([[1.0, 0.0], [0.0, np.inf]])), clip=1.0, epsilon=0.5, name="a"
+        )
+    broken = sparse.csr_matrix(rows)
+    broken.indices[1] = 17
+    with pytest.raises(InputError, match="column numbers outside"):
+        ledger.release_sum(broken, clip=1.0, epsilon=0.5, name="a")
+    assert ledger.history() == []
 
 
 def test_an_empty_mask_releases_nothing() -> None:

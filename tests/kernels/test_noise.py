@@ -210,6 +210,48 @@ def test_the_clip_sum_is_within_one_grid_step_a_unit_of_its_twin(
     assert np.abs(clipped(rows, starts, 1.0, 2**bits) - np.array(twin)).max(initial=0) <= len(present)
 
 
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 40), spread=st.integers(0, 300))
+def test_the_sum_of_an_owner_is_exact_to_rounding_and_the_same_in_every_order(seed: int, n: int, spread: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((n, 5)) * 10.0 ** rng.uniform(-spread, min(spread, 280), size=(n, 5))
+    rows[:, 0] = -rows[::-1, 0]  # sums to about zero
+    sums = []
+    for order in (np.arange(n), np.arange(n)[::-1], rng.permutation(n)):
+        joint = np.empty(5)
+        clipping.reproducible_sum(np.ascontiguousarray(rows[order]), np.empty((2, 5)), joint)
+        sums.append(joint.tobytes())
+    assert len(set(sums)) == 1
+    for j in range(5):
+        exact = sum(Fraction(x) for x in rows[:, j])
+        allowed = n * n * Fraction(2) ** -100 * Fraction(np.abs(rows[:, j]).max()) + abs(exact) * Fraction(2) ** -52
+        assert abs(Fraction(joint[j]) - exact) <= allowed + Fraction(5e-324)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1), n=st.integers(0, 12), d=st.integers(1, 8), n_owners=st.integers(1, 5),
+    bits=st.sampled_from([1, 8, 26]), twice=st.booleans(),
+)
+def test_the_sparse_clip_sum_is_within_one_grid_step_a_unit_of_its_dense_twin(
+    seed: int, n: int, d: int, n_owners: int, bits: int, twice: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    rows = np.where(rng.random((n, d)) < 0.5, rng.standard_normal((n, d)) * 10.0 ** rng.integers(-3, 4), 0.0)
+    owners = sorted(int(o) for o in rng.integers(n_owners, size=n))
+    present = sorted(set(owners))
+    entries = [(owners[i], j, rows[i, j] / (1 + twice)) for i, j in np.argwhere(rows)] * (1 + twice)
+    entries.sort()
+    starts = np.array([sum(o < owner for o, _, _ in entries) for owner in present] + [len(entries)])
+    total = np.zeros(d, np.int64)
+    clipping.sparse_integer_clip_sum(
+        starts, np.array([j for _, j, _ in entries], np.intp), np.array([v for _, _, v in entries], float),
+        1.0, 2.0**bits, 2**bits, total,
+    )
+    twin = reference.integer_clip_sum(rows, owners, 1.0, 2.0**-bits, 2**bits)
+    assert np.abs(total - np.array(twin)).max(initial=0) <= len(present)
+
+
 def test_rows_inside_the_clip_are_truncated_exactly_toward_zero() -> None:
     rows = np.array([[0.3, -0.3, 0.0], [-1 / 3, 0.2, 2.0**-26]])
     starts = [0, 1, 2]

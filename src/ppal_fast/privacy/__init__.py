@@ -8,11 +8,12 @@ from __future__ import annotations
 from . import accounting, audit
 from .accounting import epsilon_of, epsilon_of_mu, gaussian_sigma, mu_of_epsilon
 from .budgets import PersonLedger
-from .ledger import Ledger, Release
-from .simulation import masked_clip_noise
+from .ledger import Ledger
+from .requests import Release
+from .simulation import masked_clip_noise, sparse_clip_noise
 from .units import PublicMask
 
 __all__ = [
     "Ledger", "PersonLedger", "PublicMask", "Release", "accounting", "audit", "epsilon_of", "epsilon_of_mu",
-    "gaussian_sigma", "masked_clip_noise", "mu_of_epsilon",
+    "gaussian_sigma", "masked_clip_noise", "mu_of_epsilon", "sparse_clip_noise",
 ]

@@ -6,15 +6,12 @@ between leaves the charge and releases nothing; asking again under the same name
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,49 +21,10 @@ from ..errors import BudgetExceeded, InputError, LedgerError
 from . import accounting, sums, units
 from .book import Book, Entry
 from .randomness import NoiseStream
-
-MECHANISM = "clip-sum, rounded Gaussian, 1"  # part of every fingerprint; raise it when released bytes change meaning
+from .requests import Release, Request, sum_request
 
 Float = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Release:
-    """One release as the ledger tells it; everything here is public.
-
-    mu         of this release under the ledger's relation
-    sigma      noise standard deviation in sensitivities; a sensitivity is clip * stability (* 2 for replace-one)
-    d          length of the vector; n_masked of its coordinates were inside the mask
-    state      "committed", or "reserved": paid for, but its process died (or is still at work); its name is burned
-    value      (d,) read-only, or None while reserved
-    account    the modality it was charged to, or ""
-    """
-
-    name: str
-    time: str
-    mu: float
-    clip: float
-    sigma: float
-    d: int
-    n_masked: int
-    stability: int
-    state: str
-    value: Float | None
-    account: str
-
-
-@dataclass(frozen=True)
-class _Request:
-    """The public side of a call of release_sum."""
-
-    name: str
-    clip: float
-    sigma: float
-    d: int
-    stability: int
-    mask: NDArray[np.bool_]
-    grid: sums.Grid
-    fingerprint: str
+T = TypeVar("T")
 
 
 class Ledger:
@@ -132,15 +90,18 @@ class Ledger:
         epsilon: float | None = None,
         sigma: float | None = None,
         mask: units.PublicMask | None = None,
+        weights: Any = None,
         owners: Any = None,
         stability: int = 1,
         name: str,
     ) -> Float:
         """The noisy sum of the clipped contributions, (d,) float64 on a power-of-two grid.
 
-        rows       (n, d) finite numbers, dense or scipy sparse. A row is the contribution of a record, and the zero
-                   vector for one that contributes nothing (its label is unknown, it was not asked). n = 0: pure noise
-        clip       L2 norm to which each unit's contribution is clipped; public, as are all arguments but rows, owners
+        rows       (n, d) finite numbers, dense or scipy sparse (never made dense). A row is the contribution of a
+                   record, and the zero vector for one that contributes nothing (its label is unknown, it was not
+                   asked). n = 0: pure noise
+        weights    (n,) factor of each row, as private as the rows: a linear or logistic gradient is residual x row
+        clip       L2 norm to which each unit's contribution is clipped; public, as are all but rows, weights, owners
         epsilon    this release's own budget at the ledger's delta; or
         sigma      noise standard deviation / sensitivity, with sensitivity = clip * stability (* 2 for replace-one)
         mask       PublicMask of the coordinates to release; the others return 0 and are not read
@@ -154,16 +115,32 @@ class Ledger:
         shape = np.shape(rows)
         if len(shape) != 2 or shape[1] < 1:
             raise InputError(f"rows has shape {shape}; (n, d) with d of at least 1 is expected")
-        request = self._request(shape[1], clip, epsilon, sigma, mask, stability, name)
+        allowed = units.checked_mask(mask, shape[1])
+        request = sum_request(
+            self, d=shape[1], clip=clip, epsilon=epsilon, sigma=sigma, mask=mask, stability=stability, name=name
+        )
+        at = sums.grid(request.clip, request.sigma, request.stability * units.SENSITIVITY[self.relation])
+        return self._perform(
+            request,
+            prepare=lambda: units.by_unit(sums.checked_rows(rows, allowed, weights), owners, self.unit),
+            draw=lambda ready: sums.release(*ready, allowed, at, NoiseStream()),
+        )
+
+    def _perform(self, request: Request, prepare: Callable[[], T], draw: Callable[[T], Float]) -> Float:
+        """The one way out (contract 16): charge, check the rows, reserve, draw, commit, hand out.
+
+        A committed request of this name returns its stored value; ``prepare`` runs only if the charge fits, and
+        raises before anything is written; ``draw`` runs once the charge is durable.
+        """
         with self._book.writing():
             stored = self._stored(request)
             if stored is not None:
                 return stored
             self._require_budget(request)
-            contributions, starts = units.by_unit(sums.checked_rows(rows, request.mask), owners, self.unit)
-            self._book.append("reserve", self._reservation(request))
+            ready = prepare()
+            self._book.append("reserve", request.body(self._account, _now()))
             reserved = len(self._book.entries)
-        released = sums.release(contributions, starts, request.mask, request.grid, NoiseStream())
+        released = draw(ready)
         with self._book.writing():
             self._book.append("commit", {"reserved": reserved, "time": _now()}, released.astype("<f8").tobytes())
         return released
@@ -247,7 +224,7 @@ class Ledger:
 
     # Within a transaction
 
-    def _stored(self, request: _Request) -> Float | None:
+    def _stored(self, request: Request) -> Float | None:
         """The committed value of this request, None if its name is new; LedgerError if the name is taken."""
         reservation = next((e for e in self._reservations() if e.body["name"] == request.name), None)
         if reservation is None:
@@ -265,16 +242,16 @@ class Ledger:
             )
         return value.copy()
 
-    def _require_budget(self, request: _Request) -> None:
+    def _require_budget(self, request: Request) -> None:
         for label, account, cap in self._caps():
             left = cap - self._charged(account)
-            if request.grid.units > left:
+            if request.units > left:
                 raise BudgetExceeded(
-                    f"release {request.name!r} costs mu {math.sqrt(request.grid.units * accounting.UNIT):.6g} but "
+                    f"release {request.name!r} costs mu {math.sqrt(request.units * accounting.UNIT):.6g} but "
                     f"{label} has mu {math.sqrt(max(left, 0) * accounting.UNIT):.6g} left (mu squared adds up): "
                     f"at most epsilon={accounting.largest_epsilon(left, self.delta):.6g} can be asked for"
                 )
-        samples = sum(int(e.body["n_masked"]) for e in self._reservations()) + int(request.mask.sum())
+        samples = sum(int(e.body["n_masked"]) for e in self._reservations()) + request.samples
         if samples > accounting.numerical_delta_units(self.epsilon, self.delta):
             raise BudgetExceeded(
                 f"release {request.name!r} brings the ledger to {samples} noise samples, more than the share of delta "
@@ -309,47 +286,8 @@ class Ledger:
             name=body["name"], time=body["time"], mu=math.sqrt(body["units"] * accounting.UNIT), clip=body["clip"],
             sigma=body["sigma"], d=body["d"], n_masked=body["n_masked"], stability=body["stability"],
             state="reserved" if commit is None else "committed", value=value, account=body["account"],
+            mechanism=body["mechanism"],
         )
-
-    # The public side of a request
-
-    def _request(
-        self, d: int, clip: float, epsilon: float | None, sigma: float | None, mask: units.PublicMask | None,
-        stability: int, name: str,
-    ) -> _Request:
-        if not isinstance(name, str) or not name:
-            raise InputError(f"name was {name!r}; a text that identifies this request is expected")
-        if (epsilon is None) == (sigma is None):
-            raise InputError(f"epsilon was {epsilon!r} and sigma was {sigma!r}; exactly one of them is expected")
-        _validate.positive(clip=clip)
-        _validate.integer(1, stability=stability)
-        if epsilon is not None:
-            _validate.positive(epsilon=epsilon)
-            charge = accounting.units_of_epsilon(epsilon, self.delta)
-            if charge < 1:
-                raise InputError(f"epsilon was {epsilon!r}; at delta={self.delta!r} that is below the smallest charge")
-            sigma = accounting.sigma_of_units(charge)
-        assert sigma is not None
-        _validate.positive(sigma=sigma)
-        allowed = units.checked_mask(mask, d)
-        public = {
-            "mechanism": MECHANISM, "clip": float(clip), "sigma": float(sigma), "d": d, "stability": int(stability),
-            "mask": hashlib.sha256(np.packbits(allowed).tobytes()).hexdigest(),
-            "source": None if mask is None else mask.source,
-            "unit": self.unit, "relation": self.relation, "account": self._account,
-        }
-        return _Request(
-            name=name, clip=float(clip), sigma=float(sigma), d=d, stability=int(stability), mask=allowed,
-            grid=sums.grid(float(clip), float(sigma), int(stability) * units.SENSITIVITY[self.relation]),
-            fingerprint=hashlib.sha256(json.dumps(public, sort_keys=True).encode()).hexdigest(),
-        )
-
-    def _reservation(self, request: _Request) -> dict[str, Any]:
-        return {
-            "name": request.name, "fingerprint": request.fingerprint, "time": _now(), "units": request.grid.units,
-            "clip": request.clip, "sigma": request.sigma, "d": request.d, "n_masked": int(request.mask.sum()),
-            "stability": request.stability, "account": self._account,
-        }
 
 
 def _now() -> str:

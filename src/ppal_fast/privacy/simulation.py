@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .. import _validate
 from ..errors import InputError
-from .units import PublicMask, checked_mask
+from .units import PublicMask, check_columns, checked_mask
 
 
 def masked_clip_noise(
@@ -53,10 +53,7 @@ def masked_clip_noise(
 
     from ..kernels import clipping, noise
 
-    if random_state is None:
-        key = np.frombuffer(bytearray(os.urandom(32)), dtype=np.uint32)
-    else:
-        key = _validate.random_generator(random_state).integers(2**32, size=8, dtype=np.uint32)
+    key = _key(random_state)
     array = np.require(array, requirements=["C", "W"])
 
     def work(start: int, stop: int) -> None:
@@ -70,3 +67,57 @@ def masked_clip_noise(
 
     noise.in_chunks(work, len(groups), 1, n_jobs)
     return noisy
+
+
+def sparse_clip_noise(
+    rows: Any, residuals: Any, *, clip: float, sigma: float, mask: PublicMask | None = None, random_state: Any = None,
+) -> NDArray[Any]:
+    """One noisy step of a linear model: sum_i clip(residual_i * row_i) plus Gaussian noise of deviation clip * sigma.
+
+    rows scipy sparse (n, d), float32 or float64 (anything else becomes float64); residuals (n,): derivative of the
+    loss by the score, p - y for the logistic loss; mask a PublicMask of length d. Returns (d,) of the rows' dtype, 0
+    outside the mask, where entries are not counted. No gradient of a single row is stored: its norm is
+    |residual| |row|.
+
+    NOT PRIVATE, for the reasons of masked_clip_noise; Ledger.release_sum(rows, weights=residuals) is what releases.
+    """
+    if not hasattr(rows, "tocsr"):
+        raise InputError(f"rows was a {type(rows).__name__}; a scipy sparse matrix is expected")
+    csr = rows.tocsr()
+    if not csr.has_canonical_format:
+        csr = csr.copy()
+        csr.sum_duplicates()
+    check_columns(csr)
+    dtype = np.float32 if csr.dtype == np.float32 else np.float64
+    factors = np.asarray(residuals)
+    if factors.shape != csr.shape[:1] or factors.dtype.kind not in "biuf":
+        raise InputError(
+            f"residuals has shape {factors.shape} and dtype {factors.dtype}; ({csr.shape[0]},) numbers are expected"
+        )
+    allowed = checked_mask(mask, csr.shape[1])
+    _validate.positive(clip=clip)
+    _validate.non_negative(sigma=sigma)
+
+    from ..kernels import clipping, noise
+
+    noisy = np.empty(len(allowed) if mask is None else int(allowed.sum()), dtype=dtype)
+    noise.fill_normals(noisy, float(clip * sigma), _key(random_state), np.uint64(0), np.uint64(0))
+    if mask is not None:
+        spread = np.zeros(len(allowed), dtype=dtype)
+        spread[allowed] = noisy
+        noisy = spread
+    finite = clipping.sparse_clip_add(
+        csr.indptr, csr.indices, np.require(csr.data, dtype, ["C", "W"]), np.require(factors, dtype, ["C", "W"]),
+        np.require(allowed, requirements=["C", "W"]), float(clip), noisy,
+    )
+    if not finite:
+        raise InputError(
+            "rows times residuals has NaN, infinite or overflowing entries; rows of finite norm are expected"
+        )
+    return noisy
+
+
+def _key(random_state: Any) -> NDArray[np.uint32]:
+    if random_state is None:
+        return np.frombuffer(bytearray(os.urandom(32)), dtype=np.uint32)
+    return _validate.random_generator(random_state).integers(2**32, size=8, dtype=np.uint32)

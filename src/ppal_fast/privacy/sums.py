@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 
 from .. import _validate
 from ..errors import InputError
+from . import units
 from .accounting import UNIT
 from .randomness import NoiseStream
+from .units import Rows, SparseRows
 
 # K <= 2**24 keeps squares of a block in int64 (kernels/clipping.py allows 2**26); with S <= 2**28 float64 decides
 # all but one sample in 300,000. Truncation moves a sum of n units by at most n 2**-23 clip norms, n 2**-27 deviations.
@@ -70,24 +72,64 @@ def grid(clip: float, sigma: float, times: int) -> Grid:
     return Grid(gamma=float(gamma), bound=bound, deviation=deviation, units=units)
 
 
-def checked_rows(rows: Any, mask: NDArray[np.bool_]) -> Float:
-    """The masked-in columns as float64 (n, m) contiguous; columns outside the mask are not read. Dense or scipy sparse.
+def checked_rows(rows: Any, mask: NDArray[np.bool_], weights: Any = None) -> Rows:
+    """The masked-in columns, row i times weights[i]: float64 (n, m) contiguous, or SparseRows of scipy sparse rows.
 
-    NaN and infinity are refused: a missing cell has to become a number by a public rule before it is summed.
+    Columns outside the mask are not read, and sparse rows are never made dense. NaN and infinity are refused: a
+    missing cell has to become a number by a public rule before it is summed.
     """
+    factors = None if weights is None else _weights(weights, np.shape(rows)[0])
     if hasattr(rows, "tocsr"):
-        picked = _numbers(rows.tocsr()[:, np.flatnonzero(mask)].toarray())
-    else:
-        table = np.asarray(rows)
-        picked = _numbers(table if mask.all() else table[:, mask])
+        return _checked_sparse(rows.tocsr(), mask, factors)
+    table = np.asarray(rows)
+    picked = _numbers(table if mask.all() else table[:, mask])
+    if factors is not None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            picked = picked * factors[:, None]
     finite = np.isfinite(picked)
     if not finite.all():
         row, column = np.argwhere(~finite)[0]
-        raise InputError(
-            f"rows has a NaN or infinite entry (row {row}, column {np.flatnonzero(mask)[column]}); "
-            "finite numbers are expected: fill missing cells by a public rule"
-        )
+        raise _not_finite(row, np.flatnonzero(mask)[column])
     return picked
+
+
+def _checked_sparse(rows: Any, mask: NDArray[np.bool_], factors: Float | None) -> SparseRows:
+    """CSR rows without the columns outside the mask; what is left is renumbered."""
+    units.check_columns(rows)
+    columns = rows.indices.astype(np.intp)
+    distinct = bool(rows.has_canonical_format)
+    lengths, values = np.diff(rows.indptr).astype(np.intp), rows.data
+    of_entry = np.repeat(np.arange(len(lengths)), lengths)
+    if not mask.all():
+        kept = mask[columns]
+        of_entry, values = of_entry[kept], values[kept]
+        lengths = np.bincount(of_entry, minlength=len(lengths))
+        columns = (np.cumsum(mask) - 1)[columns[kept]]
+    numbers = _numbers(values)
+    if factors is not None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            numbers = numbers * factors[of_entry]
+    finite = np.isfinite(numbers)
+    if not finite.all():
+        first = int(np.argmin(finite))
+        raise _not_finite(of_entry[first], np.flatnonzero(mask)[columns[first]])
+    starts = np.zeros(len(lengths) + 1, dtype=np.intp)
+    np.cumsum(lengths, out=starts[1:])
+    return SparseRows(starts, columns, numbers, int(mask.sum()), distinct)
+
+
+def _weights(weights: Any, n: int) -> Float:
+    factors = _numbers(weights)
+    if factors.shape != (n,) or not np.isfinite(factors).all():
+        raise InputError(f"weights has shape {factors.shape}; ({n},) finite numbers are expected, one a row")
+    return factors
+
+
+def _not_finite(row: Any, column: Any) -> InputError:
+    return InputError(
+        f"rows has a NaN or infinite entry (row {row}, column {column}); "
+        "finite numbers are expected: fill missing cells by a public rule"
+    )
 
 
 def _numbers(picked: Any) -> Float:
@@ -99,19 +141,24 @@ def _numbers(picked: Any) -> Float:
         raise InputError(f"rows could not be read as numbers ({error}); finite numbers are expected") from None
 
 
-def integer_sum(rows: Float, starts: NDArray[np.intp], at: Grid) -> Int64:
+def integer_sum(rows: Rows, starts: NDArray[np.intp], at: Grid) -> Int64:
     """The exact sum over units of their clipped, truncated contributions in grid units, (m,) int64."""
     from ..kernels import clipping
 
     if (len(starts) - 1) * at.bound + 64.0 * at.deviation >= 2.0**62:
         raise InputError(f"rows has {len(starts) - 1} units; their sum would overflow the grid")
-    total = np.zeros(rows.shape[1], dtype=np.int64)
-    clipping.integer_clip_sum(rows, starts, at.bound * at.gamma, 1.0 / at.gamma, at.bound, total)
+    clip, per_unit = at.bound * at.gamma, 1.0 / at.gamma
+    if isinstance(rows, SparseRows):
+        total = np.zeros(rows.width, dtype=np.int64)
+        clipping.sparse_integer_clip_sum(starts, rows.columns, rows.values, clip, per_unit, at.bound, total)
+    else:
+        total = np.zeros(rows.shape[1], dtype=np.int64)
+        clipping.integer_clip_sum(rows, starts, clip, per_unit, at.bound, total)
     return total
 
 
 def release(
-    rows: Float, starts: NDArray[np.intp], mask: NDArray[np.bool_], at: Grid, stream: NoiseStream
+    rows: Rows, starts: NDArray[np.intp], mask: NDArray[np.bool_], at: Grid, stream: NoiseStream
 ) -> Float:
     """The released vector, (d,) float64, a multiple of gamma; rows and starts as from units.by_unit."""
     total = integer_sum(rows, starts, at)

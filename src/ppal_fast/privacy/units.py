@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -67,16 +68,57 @@ def checked_mask(mask: Any, length: int, *, of: str = "columns") -> NDArray[np.b
     return mask.mask
 
 
-def by_unit(rows: Float, owners: Any, unit: str) -> tuple[Float, NDArray[np.intp]]:
-    """Rows sorted so that each unit's stand together, and where each unit starts (last entry: the number of rows).
+def check_columns(rows: Any) -> None:
+    """Refuse a scipy CSR matrix with column numbers out of range: kernels trust them."""
+    if rows.indices.size and not 0 <= rows.indices.min() <= rows.indices.max() < rows.shape[1]:
+        raise InputError(f"rows has column numbers outside 0 .. {rows.shape[1] - 1}; a valid sparse matrix is expected")
+
+
+@dataclass(frozen=True)
+class SparseRows:
+    """Rows of which only some entries are stored; row i owns entries starts[i] .. starts[i + 1] - 1.
+
+    starts (n + 1,) and columns (e,) intp, values (e,) float64; width: number of columns
+    distinct: in each row the columns are sorted and none stands twice
+    """
+
+    starts: NDArray[np.intp]
+    columns: NDArray[np.intp]
+    values: Float
+    width: int
+    distinct: bool
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+
+Rows = Float | SparseRows
+
+
+def by_unit(rows: Rows, owners: Any, unit: str) -> tuple[Rows, NDArray[np.intp]]:
+    """Rows (of SparseRows: entries) sorted so that each unit's stand together, and where each unit starts.
 
     owners   (n,) anything hashable to equality, exactly for unit "owner"
+    starts   (units + 1,); its last entry is the number of rows (entries)
     """
     n = len(rows)
     if unit != "owner":
         if owners is not None:
             raise InputError(f"owners were given but the ledger's unit is {unit!r}; open it with unit='owner'")
-        return rows, np.arange(n + 1, dtype=np.intp)
+        if not isinstance(rows, SparseRows):
+            return rows, np.arange(n + 1, dtype=np.intp)
+        grouped = rows if rows.distinct else _grouped(rows, np.arange(n, dtype=np.intp), n)
+        return grouped, grouped.starts
+    codes, n_owners = _owner_codes(owners, n)
+    if isinstance(rows, SparseRows):
+        grouped = _grouped(rows, codes, n_owners)
+        return grouped, grouped.starts
+    order = np.argsort(codes, kind="stable")
+    return np.ascontiguousarray(rows[order]), _starts(codes, n_owners)
+
+
+def _owner_codes(owners: Any, n: int) -> tuple[NDArray[np.intp], int]:
+    """The owner of each row as a whole number, and how many there are."""
     if owners is None:
         raise InputError("owners is missing; the ledger's unit is 'owner', so the owner of each row is expected")
     names = list(owners)
@@ -86,8 +128,17 @@ def by_unit(rows: Float, owners: Any, unit: str) -> tuple[Float, NDArray[np.intp
     if missing is not None:
         raise InputError(f"owners has a missing entry in row {missing}; the owner of every row is expected")
     code: dict[Any, int] = {}
-    codes = np.array([code.setdefault(name, len(code)) for name in names], dtype=np.intp)
-    order = np.argsort(codes, kind="stable")
-    starts = np.zeros(len(code) + 1, dtype=np.intp)
-    np.cumsum(np.bincount(codes, minlength=len(code)), out=starts[1:])
-    return np.ascontiguousarray(rows[order]), starts
+    return np.array([code.setdefault(name, len(code)) for name in names], dtype=np.intp), len(code)
+
+
+def _grouped(rows: SparseRows, codes: NDArray[np.intp], n_units: int) -> SparseRows:
+    """Entries by unit, then column, then value: what is added of a column depends on its values alone."""
+    of_entry = np.repeat(codes, np.diff(rows.starts))
+    order = np.lexsort((rows.values, rows.columns, of_entry))
+    return SparseRows(_starts(of_entry, n_units), rows.columns[order], rows.values[order], rows.width, False)
+
+
+def _starts(codes: NDArray[np.intp], n_units: int) -> NDArray[np.intp]:
+    starts = np.zeros(n_units + 1, dtype=np.intp)
+    np.cumsum(np.bincount(codes, minlength=n_units), out=starts[1:])
+    return starts
