@@ -172,9 +172,8 @@ def masked_clip_noise(
     noise = np.empty(per, gradients.dtype)
     position = first * p
     chunk = position // per
-    used = position - chunk * per
-    chacha12(words, key, nonce, np.uint64(chunk * BLOCKS))
-    normals(words, noise)
+    skipped = position - chunk * per
+    used = per
     for r in range(groups.size):
         gradient = gradients[groups[r]]
         noisy = out[groups[r]]
@@ -189,13 +188,15 @@ def masked_clip_noise(
         j = 0
         while j < p:
             if used == per:
-                chunk += 1
                 chacha12(words, key, nonce, np.uint64(chunk * BLOCKS))
                 normals(words, noise)
-                used = 0
+                chunk += 1
+                used = skipped
+                skipped = 0
             m = min(p - j, per - used)
+            into, part, normal = noisy[j : j + m], gradient[j : j + m], noise[used : used + m]
             for i in range(m):
-                noisy[j + i] = gradient[j + i] * scale + spread * noise[used + i]
+                into[i] = part[i] * scale + spread * normal[i]
             j += m
             used += m
     return True
