@@ -39,7 +39,7 @@ def test_the_ceiling_of_drives_counts_the_proxies_too(observed: str, at_least: f
     sticker = table.X.copy()
     sticker[:, 3:] = np.nan
     assert at_least < table.ceiling < 0.985  # 3 % of the labels are drawn at random
-    assert simulate._drive_posterior(sticker, 2).max(axis=1).mean() < table.ceiling - 0.02
+    assert simulate._drive_posterior(sticker, 2).max(axis=1).mean() < table.ceiling - 0.01
 
 
 def test_the_ceiling_of_latent_factors_averages_to_the_known_one() -> None:

@@ -237,7 +237,8 @@ def _proxy_causes(
     maker_effect: Float,
 ) -> Float:
     centre = (n_grades - 1) / 2
-    causes = [(date - 0.5) * DATE_SCALE, maker_effect[maker], (small - SMALL_FORM_SHARE) * 2, (y - centre) / centre]
+    grade = (y - centre) / max(1.0, centre)
+    causes = [(date - 0.5) * DATE_SCALE, maker_effect[maker], (small - SMALL_FORM_SHARE) * 2, grade]
     return np.column_stack(np.broadcast_arrays(*causes))
 
 
