@@ -18,7 +18,7 @@ demo: $(VENV)/demo     ## install, run the main job on a simulated line of 10,00
 	$(RUN)ppal-fast demo --out demo
 
 test: $(VENV)/test     ## install, run the tests against the installed package
-	$(RUN)python -m pytest
+	$(RUN)python -m pytest -n 2
 
 lint: $(VENV)/test     ## ruff, mypy --strict, and asv's check of the benchmarks
 	$(RUN)ruff check .

@@ -452,7 +452,7 @@ def test_a_read_only_file_is_one_clear_error(path: Path) -> None:
     spend(path)
     path.chmod(0o444)
     for folder in path.parents:
-        if folder.stat().st_uid == os.getuid() and folder.name.startswith(("pytest", path.parent.name)):
+        if folder.stat().st_uid == os.getuid() and folder.name.startswith(("pytest", "popen", path.parent.name)):
             folder.chmod(0o555)
 
     def open_it() -> None:
@@ -463,7 +463,7 @@ def test_a_read_only_file_is_one_clear_error(path: Path) -> None:
 
     status = in_child(open_it)
     for folder in path.parents:
-        if folder.stat().st_uid == os.getuid() and folder.name.startswith(("pytest", path.parent.name)):
+        if folder.stat().st_uid == os.getuid() and folder.name.startswith(("pytest", "popen", path.parent.name)):
             folder.chmod(0o755)
     assert status == 0
 

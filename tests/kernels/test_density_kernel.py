@@ -252,9 +252,9 @@ def test_a_cpp_program_without_python_gets_the_same_numbers(flags: list[str], tm
 def test_no_function_of_one_level_can_stand_in_for_another(tmp_path: Path) -> None:
     """Every symbol that a variant lets the linker merge lies in the namespace of its own level."""
     compiler, lister = shutil.which("g++") or shutil.which("c++"), shutil.which("nm")
-    source = Path(ppal_fast.__file__).parents[2] / "csrc" / "density_avx2.cpp"
-    if compiler is None or lister is None or not source.is_file():
-        pytest.skip("needs a C++ compiler, nm and the source tree")
+    source = Path(__file__).resolve().parents[2] / "csrc" / "density_avx2.cpp"
+    if compiler is None or lister is None:
+        pytest.skip("needs a C++ compiler and nm")
     built = subprocess.run(
         [compiler, "-std=c++17", "-mavx2", "-mfma", "-I", ppal_fast.get_include(), "-c", source, "-o", "variant.o"],
         cwd=tmp_path, capture_output=True, text=True,
