@@ -11,9 +11,10 @@ from .budgets import PersonLedger
 from .ledger import Ledger
 from .requests import Release
 from .simulation import masked_clip_noise, sparse_clip_noise
+from .streams import Stream
 from .units import PublicMask
 
 __all__ = [
-    "Ledger", "PersonLedger", "PublicMask", "Release", "accounting", "audit", "epsilon_of", "epsilon_of_mu",
+    "Ledger", "PersonLedger", "PublicMask", "Release", "Stream", "accounting", "audit", "epsilon_of", "epsilon_of_mu",
     "gaussian_sigma", "masked_clip_noise", "mu_of_epsilon", "sparse_clip_noise",
 ]

@@ -54,7 +54,14 @@ class PersonLedger(Ledger):
 
     def release_sum(self, rows: Any, **arguments: Any) -> Any:
         """Refused: a release belongs to a modality."""
-        raise PrivacyError(f"releases are made through modality(name), with name one of {', '.join(self._modalities)}")
+        raise self._refusal()
+
+    def stream(self, d: int, **arguments: Any) -> Any:
+        """Refused, like release_sum."""
+        raise self._refusal()
+
+    def _refusal(self) -> PrivacyError:
+        return PrivacyError(f"releases are made through modality(name), with name one of {', '.join(self._modalities)}")
 
 
 class ModalityLedger(Ledger):

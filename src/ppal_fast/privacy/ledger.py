@@ -22,6 +22,7 @@ from . import accounting, sums, units
 from .book import Book, Entry
 from .randomness import NoiseStream
 from .requests import Release, Request, sum_request
+from .streams import Stream
 
 Float = NDArray[np.float64]
 T = TypeVar("T")
@@ -126,6 +127,26 @@ class Ledger:
             draw=lambda ready: sums.release(*ready, allowed, at, NoiseStream()),
         )
 
+    def stream(
+        self, d: int, *, clip: float, epsilon: float | None = None, sigma: float | None = None,
+        horizon: int | None = None, decay: float = 1.0, mask: units.PublicMask | None = None, stability: int = 1,
+        name: str,
+    ) -> Stream:
+        """Open a stream of running sums of vectors of length d: charged once, now, for all its rounds.
+
+        horizon    number of rounds, declared ahead; stopping early is free. None only with decay below 1
+        decay      what a sum is multiplied by each round: the stream releases sum_s decay^(t-s) (sum of round s)
+        sigma      noise standard deviation / sensitivity of the whole stream; the others as for release_sum
+        stability  must hold in every round, by a rule under which a change moves one round's sum: not for top-k
+
+        Under equal budgets the sixth sum has 0.66 times the noise of six separate releases, the first 1.27 times that
+        of a single one (docs/privacy/streams.md). Raises LedgerError where the name was used before.
+        """
+        return Stream(
+            self, d=d, clip=clip, epsilon=epsilon, sigma=sigma, horizon=horizon, decay=decay, mask=mask,
+            stability=stability, name=name,
+        )
+
     def _perform(self, request: Request, prepare: Callable[[], T], draw: Callable[[T], Float]) -> Float:
         """The one way out (contract 16): charge, check the rows, reserve, draw, commit, hand out.
 
@@ -192,7 +213,7 @@ class Ledger:
         ]
         lines += [
             f"  {e.name!r}: {e.n_masked} of {e.d} numbers, clip {e.clip:g}, noise {e.sigma:.4g} sensitivities, "
-            f"stability {e.stability}, mu {e.mu:.4g}, {e.state}"
+            f"stability {e.stability}, mu {e.mu:.4g}, {e.state} ({e.mechanism.rpartition(',')[0]})"
             for e in history
         ]
         lines.append(

@@ -52,8 +52,14 @@ class Grid:
     units: int
 
 
-def grid(clip: float, sigma: float, times: int) -> Grid:
-    """The grid for clip norm ``clip`` and noise of ``sigma`` sensitivities, a sensitivity being ``times`` clips."""
+def grid(
+    clip: float, sigma: float, times: int, *, squares: int = 1, deviation_bits: int = DEVIATION_BITS
+) -> Grid:
+    """The grid for clip norm ``clip`` and noise of ``sigma`` sensitivities, a sensitivity being ``times`` clips.
+
+    squares: where one contribution enters several noisy sums with whole weights, the sum of their squares; the
+    sensitivity of these sums together is then ``times`` sqrt(squares) clips, and ``deviation`` is the noise of each.
+    """
     _validate.positive(clip=clip, sigma=sigma)
     if not SMALLEST_CLIP <= clip <= LARGEST_CLIP:
         raise InputError(f"clip was {clip!r}; a number from {SMALLEST_CLIP:.0e} to {LARGEST_CLIP:.0e} is expected")
@@ -62,13 +68,14 @@ def grid(clip: float, sigma: float, times: int) -> Grid:
             f"sigma={sigma!r} asks for noise of {sigma * times:.3g} clip norms, in which a contribution would vanish; "
             f"at most {MOST_NOISE:.0f} are expected"
         )
-    exact_clip, exact_deviation = Fraction(clip), Fraction(clip) * times * Fraction(sigma)
-    step = max(exact_clip / 2**BOUND_BITS, exact_deviation / 2**DEVIATION_BITS)
+    root = Fraction(1) if squares == 1 else Fraction(math.isqrt(squares << 64) + 1, 2**32)  # at or above sqrt(squares)
+    exact_clip, exact_deviation = Fraction(clip), Fraction(clip) * times * Fraction(sigma) * root
+    step = max(exact_clip / 2**BOUND_BITS, exact_deviation / 2**deviation_bits)
     mantissa, exponent = math.frexp(float(step))
     gamma = Fraction(2) ** (exponent - (mantissa == 0.5))  # the least power of two that is not below the step
     bound = math.floor(exact_clip / gamma)
     deviation = math.nextafter(float(exact_deviation / gamma), math.inf)
-    units = math.ceil((bound * times / Fraction(deviation)) ** 2 / Fraction(UNIT))
+    units = math.ceil((bound * times / Fraction(deviation)) ** 2 * squares / Fraction(UNIT))
     return Grid(gamma=float(gamma), bound=bound, deviation=deviation, units=units)
 
 
