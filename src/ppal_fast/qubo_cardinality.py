@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -40,8 +41,14 @@ class FixedCardinality:
         self.Q = np.zeros((self.n, self.n))
         self.Q[: self.n_real, : self.n_real] = Q.toarray() if sparse.issparse(Q) else Q
         self.W = np.empty((self.n, self.n), np.float32)
-        self.d, self.highest = np.empty(self.n, np.float32), np.empty(self.n, np.float32)
-        swap.couplings_of(self.Q, self.W, self.d, self.highest)
+        self.d = np.empty(self.n, np.float32)
+        swap.couplings_of(self.Q, self.W, self.d)
+
+    @cached_property
+    def highest(self) -> Array:
+        """(n,) the largest coupling of each variable."""
+        rows: Array = self.W.max(axis=1)
+        return rows
 
     @property
     def moves_in_slice(self) -> int:
@@ -93,7 +100,7 @@ def descents(problem: FixedCardinality, rng: Array, steps: int, clock: Clock) ->
         if begin and clock.over():
             break
         swap.first_set(problem.W, problem.d, begin, champion, members, order, rng)
-        f, best = _descend(problem, members, rng, clock)
+        f, best = _descend(problem, members, clock)
         if f < lowest:
             lowest, champion = f, best
         yield best
@@ -102,7 +109,7 @@ def descents(problem: FixedCardinality, rng: Array, steps: int, clock: Clock) ->
 def tabu(problem: FixedCardinality, rng: Array, steps: int, clock: Clock) -> Iterator[Array]:
     """One long walk by the best swap that is not tabu."""
     members = _random_members(problem, rng)
-    _, best = _descend(problem, members, rng, clock)
+    _, best = _descend(problem, members, clock)
     yield best
     until = np.empty(problem.n, np.int32)
     best = np.empty_like(members)
@@ -110,7 +117,7 @@ def tabu(problem: FixedCardinality, rng: Array, steps: int, clock: Clock) -> Ite
         if clock.over():
             return
         moves = min(problem.moves_in_slice, steps - done)
-        swap.swap_search(problem.W, problem.d, problem.highest, members, best, until, rng, moves, True)
+        swap.swap_tabu(problem.W, problem.d, problem.highest, members, best, until, rng, moves)
         yield best.copy()
 
 
@@ -125,7 +132,7 @@ def annealing(problem: FixedCardinality, rng: Array, steps: int, clock: Clock) -
     temperatures = np.geomspace(hot, 0.02 * hot, steps).astype(np.float32)
     for first, last in clock.slices(steps):
         swap.swap_anneal(problem.W, problem.d, members, g, inside, energy, best, rng, temperatures[first:last])
-    yield _descend(problem, best.copy(), rng, clock)[1]
+    yield _descend(problem, best, clock)[1]
 
 
 def _bifurcation(is_discrete: bool) -> Driver:
@@ -153,7 +160,7 @@ def _bifurcation(is_discrete: bool) -> Driver:
         positions = X[:n] - 1e-3 * strengths * F[:n]  # among equal positions the lower field first
         for lane in range(bifurcation.LANES):
             members = np.argsort(-positions[:, lane], kind="stable")[:k].astype(np.int32)
-            yield _descend(problem, members, rng, clock)[1]
+            yield _descend(problem, members, clock)[1]
             if clock.over():
                 return
 
@@ -166,12 +173,12 @@ def _random_members(problem: FixedCardinality, rng: Array) -> Array:
     return members
 
 
-def _descend(problem: FixedCardinality, members: Array, rng: Array, clock: Clock) -> tuple[float, Array]:
-    best, until, moves = np.empty_like(members), np.empty(problem.n, np.int32), problem.moves_in_slice
+def _descend(problem: FixedCardinality, members: Array, clock: Clock) -> tuple[float, Array]:
+    members, g, cost = members.copy(), np.empty(problem.n, np.float32), np.empty(problem.n, np.float32)
     while True:
-        f, made = swap.swap_search(problem.W, problem.d, problem.highest, members, best, until, rng, moves, False)
-        if made < moves or clock.over():
-            return f, best.copy()
+        f, made = swap.swap_descend(problem.W, problem.d, members, g, cost, problem.moves_in_slice)
+        if made < problem.moves_in_slice or clock.over():
+            return f, members
 
 
 DRIVERS: dict[str, tuple[Driver, Callable[[int], int]]] = {  # with the default number of steps from n

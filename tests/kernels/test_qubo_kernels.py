@@ -102,8 +102,8 @@ def test_swaps_keep_the_gradient_and_end_in_a_local_minimum(seed: int, n: int, d
     rng = np.random.default_rng(seed)
     k = data.draw(st.integers(1, n - 1))
     Q = rng.normal(size=(n, n))
-    W, d, highest = np.empty((n, n), np.float32), np.empty(n, np.float32), np.empty(n, np.float32)
-    swap.couplings_of(Q, W, d, highest)
+    W, d = np.empty((n, n), np.float32), np.empty(n, np.float32)
+    swap.couplings_of(Q, W, d)
     scale = np.abs(Q).max()
     members = rng.permutation(n)[:k].astype(np.int32)
     best, until, state = np.empty(k, np.int32), np.empty(n, np.int32), np.array([seed], np.uint64)
@@ -111,12 +111,12 @@ def test_swaps_keep_the_gradient_and_end_in_a_local_minimum(seed: int, n: int, d
     def energy(chosen: np.ndarray) -> float:
         return reference.qubo_energy(Q, np.isin(np.arange(n), chosen))
 
-    f, _ = swap.swap_search(W, d, highest, members, best, until, state, 100, False)
-    assert len(set(best.tolist())) == k
-    assert_allclose(f * scale, energy(best), atol=1e-4)
-    swaps = [np.append(np.delete(best, q), j) for q in range(k) for j in set(range(n)) - set(best.tolist())]
-    assert energy(best) <= min(energy(other) for other in swaps) + 1e-5
-    f, _ = swap.swap_search(W, d, highest, members, best, until, state, 30, True)
+    f, _ = swap.swap_descend(W, d, members, np.empty(n, np.float32), np.empty(n, np.float32), 100)
+    assert len(set(members.tolist())) == k
+    assert_allclose(f * scale, energy(members), atol=1e-4)
+    swaps = [np.append(np.delete(members, q), j) for q in range(k) for j in set(range(n)) - set(members.tolist())]
+    assert energy(members) <= min(energy(other) for other in swaps) + 1e-5
+    f = swap.swap_tabu(W, d, W.max(axis=1), members, best, until, state, 30)
     assert_allclose(f * scale, energy(best), atol=1e-4)
     assert len(set(members.tolist())) == k
 

@@ -20,6 +20,7 @@ Array = NDArray[Any]
 FAST = {"nnan", "nsz", "arcp", "contract", "afn", "reassoc"}
 HUGE = np.float32(3e38)
 BLOCK = 64
+PANEL = 256  # of spins whose flips reach the other fields together; a multiple of BLOCK
 
 
 @jit()
@@ -40,16 +41,48 @@ def below(state: Array, n: int) -> int:
 
 
 @jit(fastmath=FAST)
+def add_piece(couplings: Array, h: Array, i: int, up: bool, first: int, last: int) -> None:
+    """The dense add_row for the fields from ``first`` to ``last`` - 1 alone."""
+    row = couplings[i, first:last]
+    piece = h[first:last]
+    if up:
+        for j in range(piece.shape[0]):
+            piece[j] += row[j]
+    else:
+        for j in range(piece.shape[0]):
+            piece[j] -= row[j]
+
+
+@jit(fastmath=FAST)
+def add_pieces(couplings: Array, h: Array, ups: Array, downs: Array, first: int, last: int) -> None:
+    """Spins that went up and down, for the dense fields from ``first`` to ``last`` - 1; four rows at a time, so that
+    h is read and written once for them."""
+    piece = h[first:last]
+    done = 0
+    while ups.shape[0] - done >= 4:
+        a, b = couplings[ups[done], first:last], couplings[ups[done + 1], first:last]
+        c, d = couplings[ups[done + 2], first:last], couplings[ups[done + 3], first:last]
+        for j in range(piece.shape[0]):
+            piece[j] += h.dtype.type(a[j]) + h.dtype.type(b[j]) + h.dtype.type(c[j]) + h.dtype.type(d[j])
+        done += 4
+    for q in range(done, ups.shape[0]):
+        add_piece(couplings, h, ups[q], True, first, last)
+    done = 0
+    while downs.shape[0] - done >= 4:
+        a, b = couplings[downs[done], first:last], couplings[downs[done + 1], first:last]
+        c, d = couplings[downs[done + 2], first:last], couplings[downs[done + 3], first:last]
+        for j in range(piece.shape[0]):
+            piece[j] -= h.dtype.type(a[j]) + h.dtype.type(b[j]) + h.dtype.type(c[j]) + h.dtype.type(d[j])
+        done += 4
+    for q in range(done, downs.shape[0]):
+        add_piece(couplings, h, downs[q], False, first, last)
+
+
+@jit(fastmath=FAST)
 def add_row(couplings: Array, indptr: Array, indices: Array, h: Array, i: int, up: bool) -> None:
     """h += C_i if spin i went up, h -= C_i if it went down. Cost: one row."""
     if couplings.ndim == 2:
-        row = couplings[i]
-        if up:
-            for j in range(h.shape[0]):
-                h[j] += row[j]
-        else:
-            for j in range(h.shape[0]):
-                h[j] -= row[j]
+        add_piece(couplings, h, i, up, 0, h.shape[0])
     elif up:
         for p in range(indptr[i], indptr[i + 1]):
             h[indices[p]] += couplings[p]
@@ -59,21 +92,17 @@ def add_row(couplings: Array, indptr: Array, indices: Array, h: Array, i: int, u
 
 
 @jit(fastmath=FAST)
-def add_rows(couplings: Array, indptr: Array, indices: Array, h: Array, flipped: Array, s: Array) -> None:
-    """h += sum over the flipped spins i of s_i C_i (s already new). Dense rows go four at a time: h is read once."""
-    n = h.shape[0]
-    m = flipped.shape[0]
-    done = 0
+def add_rows(
+    couplings: Array, indptr: Array, indices: Array, h: Array, ups: Array, downs: Array
+) -> None:
+    """h after the spins ``ups`` went up and the spins ``downs`` went down."""
     if couplings.ndim == 2:
-        while m - done >= 4:
-            a, b, c, d = flipped[done], flipped[done + 1], flipped[done + 2], flipped[done + 3]
-            row_a, row_b, row_c, row_d = couplings[a], couplings[b], couplings[c], couplings[d]
-            sa, sb, sc, sd = h.dtype.type(s[a]), h.dtype.type(s[b]), h.dtype.type(s[c]), h.dtype.type(s[d])
-            for j in range(n):
-                h[j] += sa * row_a[j] + sb * row_b[j] + sc * row_c[j] + sd * row_d[j]
-            done += 4
-    for q in range(done, m):
-        add_row(couplings, indptr, indices, h, flipped[q], s[flipped[q]] > 0)
+        add_pieces(couplings, h, ups, downs, 0, h.shape[0])
+    else:
+        for i in ups:
+            add_row(couplings, indptr, indices, h, i, True)
+        for i in downs:
+            add_row(couplings, indptr, indices, h, i, False)
 
 
 @jit(fastmath=FAST)

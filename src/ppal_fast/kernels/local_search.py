@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._extremes import larger
 from ._jit import jit
-from .fields import BLOCK, FAST, HUGE, add_row, below, descend, ising_of, start, uniform
+from .fields import BLOCK, FAST, HUGE, PANEL, add_piece, add_pieces, add_row, below, descend, ising_of, start, uniform
 
 Array = NDArray[Any]
 
@@ -29,37 +30,75 @@ def anneal(
 ) -> int:
     """One Metropolis sweep at each temperature; returns the number of sweeps made, fewer once ``target`` is met.
 
-    Blocks of 64 spins are tested at once and only the candidates are looked at singly.
+    Blocks of 64 spins are tested at once and only the candidates are looked at singly. A dense flip first reaches the
+    fields of its own panel of 256; those outside wait for the end of the panel and take its rows four at a time.
     Cost of a sweep: n tests and one row per flip. Source: Kirkpatrick, Gelatt, Vecchi 1983; Isakov et al. 2015.
     """
     n = s.shape[0]
     flags = np.zeros(BLOCK, np.uint8)
     words = flags.view(np.uint64)
+    limits = np.empty(exponentials.shape[0], h.dtype)
+    ups, downs = np.empty(PANEL, np.int32), np.empty(PANEL, np.int32)
     places = exponentials.shape[0] - BLOCK
     for sweep in range(temperatures.shape[0]):
-        half = np.float32(-0.5) * temperatures[sweep]
+        _limits(exponentials, temperatures[sweep], limits)
+        n_ups, n_downs = 0, 0
         for first in range(0, n, BLOCK):
             size = min(BLOCK, n - first)
+            low = first // PANEL * PANEL
+            high = min(n, low + PANEL)
             at = below(rng, places)
-            for q in range(size):
-                gain = np.float32(s[first + q]) * np.float32(h[first + q])
-                flags[q] = np.uint8(gain >= half * exponentials[at + q])
-            for q in range(size, BLOCK):
-                flags[q] = 0
+            if size < BLOCK:
+                flags[:] = 0
+            _test(s[first:first + size], h[first:first + size], limits[at:at + size], flags[:size])
             for w in range(BLOCK // 8):
                 if words[w] != 0:
                     for q in range(8 * w, 8 * w + 8):
                         i = first + q
-                        if flags[q] and np.float32(s[i]) * np.float32(h[i]) >= half * exponentials[at + q]:
+                        if flags[q] and s[i] * h[i] >= limits[at + q]:
                             energy[0] -= 2.0 * float(s[i]) * float(h[i])
                             s[i] = -s[i]
-                            add_row(couplings, indptr, indices, h, i, s[i] > 0)
+                            if couplings.ndim == 1:
+                                add_row(couplings, indptr, indices, h, i, s[i] > 0)
+                            elif s[i] > 0:
+                                add_piece(couplings, h, i, True, low, high)
+                                ups[n_ups] = i
+                                n_ups += 1
+                            else:
+                                add_piece(couplings, h, i, False, low, high)
+                                downs[n_downs] = i
+                                n_downs += 1
+            if couplings.ndim == 2 and first + BLOCK >= high and n_ups + n_downs > 0:
+                add_pieces(couplings, h, ups[:n_ups], downs[:n_downs], 0, low)
+                add_pieces(couplings, h, ups[:n_ups], downs[:n_downs], high, n)
+                n_ups, n_downs = 0, 0
         if energy[0] < energy[1]:
             energy[1] = energy[0]
             best[:] = s
             if energy[0] <= target:
                 return sweep + 1
     return temperatures.shape[0]
+
+
+@jit(fastmath=FAST)
+def _limits(exponentials: Array, temperature: Any, limits: Array) -> None:
+    """The lowest s h that is accepted at each exponential: whole and exact where the fields are whole."""
+    half = np.float32(-0.5) * temperature
+    if limits.dtype.type(0.5) > 0:
+        for q in range(limits.shape[0]):
+            limits[q] = half * exponentials[q]
+    else:
+        lowest = np.float32(-0.99 * 2.0 ** (8 * limits.itemsize - 1))  # nothing this unlikely need be accepted
+        for q in range(limits.shape[0]):
+            limits[q] = limits.dtype.type(np.ceil(max(half * exponentials[q], lowest)))
+
+
+@jit(fastmath=FAST)
+def _test(s: Array, h: Array, limits: Array, flags: Array) -> None:
+    """Which spins would flip now. It takes slices: indices that might be negative are not vectorised."""
+    for q in range(s.shape[0]):
+        gain = h.dtype.type(s[q]) * h[q]
+        flags[q] = np.uint8(h.dtype.type(gain) >= limits[q])
 
 
 @jit(fastmath=FAST)
@@ -86,11 +125,8 @@ def tabu_search(
             counters[1] = counters[0]
         top_free, top_any = -HUGE, -HUGE
         for k in range(n_blocks):
-            free, either = -HUGE, -HUGE
-            for i in range(k * BLOCK, min(n, (k + 1) * BLOCK)):
-                gain = np.float32(s[i]) * np.float32(h[i])
-                either = max(either, gain)
-                free = max(free, gain if until[i] < now else -HUGE)
+            first, last = k * BLOCK, min(n, (k + 1) * BLOCK)
+            free, either = _tops(s[first:last], h[first:last], until[first:last], now)
             free_top[k] = free
             any_top[k] = either
             top_free = max(top_free, free)
@@ -109,6 +145,17 @@ def tabu_search(
             if energy[0] <= target:
                 return done + 1
     return iterations
+
+
+@jit(fastmath=FAST)
+def _tops(s: Array, h: Array, until: Array, now: Any) -> tuple[Any, Any]:
+    """The highest gain s h of the spins that are not tabu, and of all."""
+    free, either = -HUGE, -HUGE
+    for i in range(s.shape[0]):
+        gain = np.float32(s[i]) * np.float32(h[i])
+        either = larger(either, gain)
+        free = larger(free, gain if until[i] < now else -HUGE)
+    return free, either
 
 
 @jit(fastmath=FAST)

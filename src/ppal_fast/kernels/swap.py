@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._extremes import larger, smaller
 from ._jit import jit
-from .fields import FAST, HUGE, below, uniform
+from .fields import BLOCK, FAST, HUGE, below, uniform
 
 Array = NDArray[Any]
 
@@ -44,7 +45,7 @@ def best_swap(W: Array, g: Array, members: Array, cost: Array, free: Array, high
     n = g.shape[0]
     least = HUGE
     for j in range(n):
-        least = min(least, cost[j])
+        least = smaller(least, cost[j])
     change, position = HUGE, -1
     for q in range(members.shape[0]):
         i = members[q]
@@ -52,7 +53,7 @@ def best_swap(W: Array, g: Array, members: Array, cost: Array, free: Array, high
             row = W[i]
             low = HUGE
             for j in range(n):
-                low = min(low, cost[j] - row[j])
+                low = smaller(low, cost[j] - row[j])
             if low - g[i] < change:
                 change, position = low - g[i], q
     if position < 0 or least >= HUGE:
@@ -79,12 +80,51 @@ def swap(W: Array, g: Array, members: Array, inside: Array, position: int, enter
 
 
 @jit(fastmath=FAST)
-def swap_search(
-    W: Array, d: Array, highest: Array, members: Array, best: Array, until: Array, rng: Array, moves: int, tabu: bool
-) -> tuple[float, int]:
-    """At most ``moves`` best swaps from ``members``, in place: a descent, or with ``tabu`` on through local minima.
+def swap_descend(W: Array, d: Array, members: Array, g: Array, cost: Array, moves: int) -> tuple[float, int]:
+    """Improving swaps until none is left, at most ``moves``, in place; returns (f, swaps made). g, cost (n,) scratch.
 
-    Returns (lowest f, moves made); the lowest set goes to ``best`` (k,). until (n,) int32 is scratch.
+    Each member in turn leaves for its best replacement if that improves: a third of the work of looking for the best of
+    all swaps, and the end is a local minimum of the same kind. Cost: n for a member looked at, four rows for a swap.
+    """
+    n, k = W.shape[0], members.shape[0]
+    f = gradient(W, d, members, g)
+    scale = np.float32(0)
+    for j in range(n):
+        scale = larger(scale, abs(g[j]))
+        cost[j] = g[j]
+    for i in members:
+        cost[i] = HUGE
+    enough = np.float32(-4e-7) * scale  # the rounding of g in float32: within it a descent could turn in circles
+    q, quiet, made = 0, 0, 0
+    while quiet < k and made < moves:
+        i = members[q]
+        row = W[i]
+        low = HUGE
+        for j in range(n):
+            low = smaller(low, cost[j] - row[j])
+        quiet += 1
+        if low - g[i] < enough:
+            enters = 0
+            while cost[enters] - row[enters] != low:
+                enters += 1
+            f += float(low - g[i])
+            row_in = W[enters]
+            for j in range(n):
+                g[j] += row_in[j] - row[j]
+                cost[j] += row_in[j] - row[j]
+            members[q], cost[i], cost[enters] = enters, g[i], HUGE
+            quiet, made = 0, made + 1
+        q = q + 1 if q + 1 < k else 0
+    return f, made
+
+
+@jit(fastmath=FAST)
+def swap_tabu(
+    W: Array, d: Array, highest: Array, members: Array, best: Array, until: Array, rng: Array, moves: int
+) -> float:
+    """``moves`` best swaps that are not tabu, from ``members`` on, in place and through local minima.
+
+    Returns the lowest f; the lowest set goes to ``best`` (k,). until (n,) int32 is scratch.
     Source: swap moves with recency, as in Glover, Kuo, Dhir 1998.
     """
     n, k = W.shape[0], members.shape[0]
@@ -93,32 +133,26 @@ def swap_search(
     for i in members:
         inside[i] = 1
     f = gradient(W, d, members, g)
-    scale = np.float32(0)
-    for j in range(n):
-        until[j] = 0
-        scale = max(scale, abs(g[j]))
-    rounding = np.float32(4e-7) * scale  # of g in float32: below it a descent could turn in circles
+    until[:] = 0
     best_f = f
     best[:] = members
     for move in range(1, moves + 1):
         for j in range(n):
             cost[j] = HUGE if inside[j] or until[j] >= move else g[j]
-        if tabu:
-            for q in range(k):
-                free[q] = until[members[q]] < move
+        for q in range(k):
+            free[q] = until[members[q]] < move
         change, position, enters = best_swap(W, g, members, cost, free, highest)
-        if position < 0 or (not tabu and change >= -rounding):
-            return best_f, move - 1
+        if position < 0:
+            break
         leaves = members[position]
         swap(W, g, members, inside, position, enters)
         f += float(change)
-        if tabu:
-            until[leaves] = move + 3 + below(rng, 1 + k // 4)
-            until[enters] = move + 1 + below(rng, 1 + k // 8)
-        if f < best_f - rounding:
+        until[leaves] = move + 3 + below(rng, 1 + k // 4)
+        until[enters] = move + 1 + below(rng, 1 + k // 8)
+        if f < best_f - 1e-6 * abs(best_f):
             best_f = f
             best[:] = members
-    return best_f, moves
+    return best_f
 
 
 @jit()
@@ -134,7 +168,7 @@ def first_set(W: Array, d: Array, start: int, champion: Array, members: Array, o
 
 @jit()
 def swap_starts(
-    W: Array, d: Array, highest: Array, k: int, rng: Array, most: int, enough: int, champion: Array
+    W: Array, d: Array, k: int, rng: Array, most: int, enough: int, champion: Array
 ) -> float:
     """Descents until ``enough`` independent starts ended in the best set, at most ``most``; returns its f.
 
@@ -142,16 +176,16 @@ def swap_starts(
     Cost: about k moves of at most k n each a descent.
     """
     n = W.shape[0]
-    members, best, order = np.empty(k, np.int32), np.empty(k, np.int32), np.arange(n).astype(np.int32)
-    until = np.empty(n, np.int32)
+    members, order = np.empty(k, np.int32), np.arange(n).astype(np.int32)
+    g, cost = np.empty(n, np.float32), np.empty(n, np.float32)
     lowest, meetings = 1e300, 0
     for begin in range(most):
         first_set(W, d, begin, champion, members, order, rng)
-        f, _ = swap_search(W, d, highest, members, best, until, rng, 10 * n, False)
+        f, _ = swap_descend(W, d, members, g, cost, 10 * n)
         independent = begin % 2 == 0
         if f < lowest - 1e-6 * abs(lowest):
             lowest, meetings = f, 0
-            champion[:] = best
+            champion[:] = members
         if independent and f <= lowest + 1e-6 * abs(lowest):
             meetings += 1
             if meetings == enough:
@@ -230,26 +264,31 @@ def swap_anneal(
 def swap_batch(Q: Array, k: int, most: int, enough: int, seeds: Array, chosen: Array) -> None:
     """Problems Q (b, n, n) float64 in turn: chosen (b, k) int32 takes the best set of each; seeds (b,) uint64."""
     n = Q.shape[1]
-    W, d, highest = np.empty((n, n), np.float32), np.empty(n, np.float32), np.empty(n, np.float32)
+    W, d = np.empty((n, n), np.float32), np.empty(n, np.float32)
     rng = np.empty(1, np.uint64)
     for p in range(Q.shape[0]):
-        couplings_of(Q[p], W, d, highest)
+        couplings_of(Q[p], W, d)
         rng[0] = seeds[p]
-        swap_starts(W, d, highest, k, rng, most, enough, chosen[p])
+        swap_starts(W, d, k, rng, most, enough, chosen[p])
 
 
-@jit()
-def couplings_of(Q: Array, W: Array, d: Array, highest: Array) -> None:
-    """W = Q + Q' with zero diagonal, d = diag Q, highest_i = max_j W_ij, divided by the largest magnitude of Q."""
+@jit(fastmath=FAST)
+def couplings_of(Q: Array, W: Array, d: Array) -> None:
+    """W = Q + Q' with zero diagonal, d = diag Q, divided by the largest magnitude of Q; in tiles, for the caches."""
     n = Q.shape[0]
-    scale = 0.0
+    largest = 1e-300
     for i in range(n):
+        row = Q[i]
         for j in range(n):
-            scale = max(scale, abs(Q[i, j]))
-    scale = 1.0 / max(scale, 1e-300)
+            largest = larger(largest, abs(row[j]))
+    scale = 1.0 / largest
+    for first in range(0, n, BLOCK):
+        for left in range(0, first + 1, BLOCK):
+            for i in range(first, min(n, first + BLOCK)):
+                for j in range(left, min(left + BLOCK, i)):
+                    w = np.float32(Q[i, j] * scale + Q[j, i] * scale)
+                    W[i, j] = w
+                    W[j, i] = w
     for i in range(n):
         d[i] = np.float32(Q[i, i] * scale)
-        highest[i] = -HUGE
-        for j in range(n):
-            W[i, j] = np.float32(Q[i, j] * scale + Q[j, i] * scale) if i != j else np.float32(0)
-            highest[i] = max(highest[i], W[i, j])
+        W[i, i] = np.float32(0)
