@@ -19,7 +19,8 @@ FLAGS_OF_LEVEL = {
     "density_avx2.cpp": ["-mavx2", "-mfma"],
     "density_avx512.cpp": [
         "-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mavx2", "-mfma", "-mprefer-vector-width=512",
-        "-Wno-uninitialized", "-Wno-maybe-uninitialized",  # GCC 12 warns of its own headers
+        # GCC 12 warns of its own headers; Clang does not know the second
+        "-Wno-uninitialized", "-Wno-maybe-uninitialized", "-Wno-unknown-warning-option",
     ],
 }
 # A universal build for macOS compiles each file for two architectures at once: only the baseline can be in it.

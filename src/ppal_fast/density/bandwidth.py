@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,14 @@ from numpy.typing import NDArray
 
 from .. import _validate
 from ..errors import DataWarning, InputError
+from ..kernels import _density
 from . import edge
 
 Float = NDArray[np.float64]
 
 RULES = ("scott", "silverman", "likelihood")
 SMALLEST = 1e-290  # below it, 1 / h overflows
-LIKELIHOOD_GRID = 2.0 ** np.arange(-4, 2.25, 0.25)  # multiples of Scott's bandwidth
+LIKELIHOOD_GRID = 2.0 ** np.arange(-4, 2.25, 0.25)  # multiples of Scott's bandwidth, as many as the kernel takes
 LIKELIHOOD_ROWS = 2000  # rows, evenly spaced, on which the leave-one-out likelihood is compared
 
 
@@ -91,10 +93,19 @@ def _likeliest(scott: Float, rows: Float, weights: Float | None, make: Callable[
     asked = present[np.unique(np.linspace(0, len(present) - 1, LIKELIHOOD_ROWS).astype(np.intp))].astype(np.intp)
     share = np.ones(len(asked)) if weights is None else weights[asked]
     queries = np.ascontiguousarray(rows[asked])
-    likelihood = []
-    for factor in LIKELIHOOD_GRID:
-        kernel = edge.fitted_kernel(make, rows, scott * factor, weights)
-        likelihood.append(share @ edge.log_density(kernel, queries, len(rows), 1, asked))
+    likelihood = np.zeros(len(LIKELIHOOD_GRID))
+    if np.isnan(rows).any():  # every bandwidth has densities p_j of its own: little could be shared
+        for i, factor in enumerate(LIKELIHOOD_GRID):
+            kernel, found = edge.fitted_kernel(make, rows, scott * factor, weights), np.empty(len(asked))
+            score = partial(_score_left_out, kernel, queries, found, asked)
+            edge.in_pieces(score, len(asked), len(rows), 1)
+            likelihood[i] = share @ found
+    else:
+        kernel = edge.fitted_kernel(_density.Double, rows, scott * LIKELIHOOD_GRID[-1], weights)
+        step = edge.FEWEST_QUERIES_PER_CALL * 4
+        for first in range(0, len(asked), step):  # a signal is heard between two steps
+            part = slice(first, first + step)
+            likelihood += kernel.likelihood_grid(queries[part], asked[part], share[part])[::-1]
     best = int(np.argmax(likelihood))
     if best == 0:
         warnings.warn(
@@ -104,3 +115,9 @@ def _likeliest(scott: Float, rows: Float, weights: Float | None, make: Callable[
         )
     chosen: Float = scott * LIKELIHOOD_GRID[best]
     return chosen
+
+
+def _score_left_out(
+    kernel: Any, queries: Float, out: Float, left_out: NDArray[np.intp], part: slice, threads: int
+) -> None:
+    kernel.log_density(queries[part], out[part], left_out[part], threads)

@@ -21,6 +21,9 @@ Float = NDArray[np.float64]
 
 PAIRS_PER_CALL = 4_000_000  # a few milliseconds between two looks at pending signals
 MOST_QUERIES_PER_CALL, FEWEST_QUERIES_PER_CALL = 1020, 12  # multiples of every register block (4 and 6 queries)
+UNSPLIT_QUERIES = 96  # few queries stay together: the kernel splits the references instead
+PIECES = 16  # that more queries are split into at least
+ORDERED_QUERIES = 65_532  # that are put in order at a time for pruning: a tenth of a second
 
 
 def allow_nan(tags: Any) -> Any:
@@ -98,7 +101,7 @@ def column_names(estimator: Any) -> list[str]:
 
 
 def fitted_kernel(
-    make: Callable[..., Any], rows: Float, bandwidth: Float, weights: Float | None, name: str = "X"
+    make: Callable[..., Any], rows: Float, bandwidth: Float, weights: Float | None, name: str = "X", **options: Any
 ) -> Any:
     with np.errstate(over="ignore"):
         for j in range(rows.shape[1]):
@@ -108,26 +111,47 @@ def fitted_kernel(
                     f"{name} has {largest:g} in column {j}, too far from zero for a bandwidth of {bandwidth[j]:g}: "
                     "their quotient is beyond float64; a larger bandwidth is expected"
                 )
-    return make(rows, bandwidth, weights)
+    return make(rows, bandwidth, weights, **options)
 
 
-def log_density(
-    kernel: Any, queries: Float, n_references: int, n_jobs: int, left_out: NDArray[np.intp] | None = None
-) -> Float:
-    """In pieces that depend on the sizes alone: equal for any number of threads, and a signal is heard between two."""
+def log_density(kernel: Any, queries: Float, n_jobs: int, rtol: float = 0.0) -> Float:
+    """(m,) log densities; with rtol > 0 far references are passed over where a probe says that it pays."""
     out = np.empty(len(queries))
-    step = min(MOST_QUERIES_PER_CALL, max(FEWEST_QUERIES_PER_CALL, PAIRS_PER_CALL // n_references // 12 * 12))
-    starts = range(0, len(queries), step)
+    step = ORDERED_QUERIES if rtol else max(1, len(queries))
+    for first in range(0, len(queries), step):
+        some, found = queries[first : first + step], out[first : first + step]
+        order = kernel.pruning_order(some, rtol) if rtol else None
+        if order is None:
+            _log_density(kernel, some, found, n_jobs, 0.0)
+        else:
+            ordered = np.empty(len(some))
+            _log_density(kernel, some[order], ordered, n_jobs, rtol)
+            found[order] = ordered
+    return out
 
-    def score(first: int) -> None:
-        part = slice(first, first + step)
-        kernel.log_density(queries[part], out[part], None if left_out is None else left_out[part])
 
-    if (workers := min(threads(n_jobs), len(starts))) > 1:
+def _log_density(kernel: Any, queries: Float, out: Float, n_jobs: int, rtol: float) -> None:
+    in_pieces(
+        lambda part, threads: kernel.log_density(queries[part], out[part], None, threads, rtol),
+        len(queries), len(kernel.references), n_jobs,
+    )
+
+
+def in_pieces(score: Callable[[slice, int], None], n_queries: int, n_references: int, n_jobs: int) -> None:
+    """score(piece, threads) for pieces that depend on the sizes alone, so that the result does not depend on n_jobs.
+
+    The pieces are shared out among the threads, or run one by one where there are fewer of them; a signal is heard
+    between two pieces.
+    """
+    workers = threads(n_jobs)
+    affordable = max(FEWEST_QUERIES_PER_CALL, PAIRS_PER_CALL // n_references // 12 * 12)
+    share = -(-n_queries // (12 * PIECES)) * 12
+    step = min(MOST_QUERIES_PER_CALL, affordable, max(UNSPLIT_QUERIES, share))
+    pieces = [slice(first, first + step) for first in range(0, n_queries, step)]
+    if 1 < workers <= len(pieces):
         with ThreadPoolExecutor(workers) as pool:
-            for _ in pool.map(score, starts):  # an exception or a signal here cancels the pieces not yet begun
+            for _ in pool.map(lambda piece: score(piece, 1), pieces):  # what is raised here cancels the pieces to come
                 pass
     else:
-        for first in starts:
-            score(first)
-    return out
+        for piece in pieces:
+            score(piece, workers)

@@ -12,6 +12,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdlib>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <mutex>
@@ -28,7 +29,7 @@ namespace ppal_fast {
 inline namespace PPAL_FAST_SIMD {
 
 // Denormal numbers count as zero while this lives; they would slow float32 exponentials down several times.
-class FlushToZero {
+class [[maybe_unused]] FlushToZero {
  public:
 #if defined(__SSE2__)
   FlushToZero() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040); }
@@ -65,17 +66,39 @@ class AlignedArray {
   std::unique_ptr<T, Free> data_;
 };
 
+// Runs part(0), ..., part(count - 1) in any order, at once or not; empty: one after another.
+using Threads = std::function<void(long count, const std::function<void(long)>& part)>;
+
 template <class T>
 class GaussianKde {
  public:
   // references (n, d) row-major, n > 0, finite or NaN; bandwidth (d) of at least 1e-290; weights (n) not negative with
-  // a positive sum, or null for equal ones. Everything is copied.
+  // a positive sum, or null for equal ones. Everything is copied. `like` is a density with the same bandwidth that
+  // prepared queries can be shared with; `prunable` lays the references out for pruning_order.
   GaussianKde(const double* references, long n, long d, const double* bandwidth, const double* weights = nullptr,
-              const Kernels& kernels = native_kernels());
+              const Kernels& kernels = native_kernels(), const GaussianKde* like = nullptr, bool prunable = false);
 
   // out[i] = log density of row i of queries (m, d). Where left_out is given, the reference left_out[i] counts as
   // absent for row i (a negative number leaves none out). A row without an observed cell has log density 0.
-  void log_density(const double* queries, long m, double* out, const long* left_out = nullptr) const;
+  // `threads` runs the parts into which the references of few queries are split; the result does not depend on it.
+  // With rtol > 0, references far from a block of queries may be passed over: the result is too low by at most rtol.
+  void log_density(const double* queries, long m, double* out, const long* left_out = nullptr,
+                   const Threads& threads = {}, double rtol = 0) const;
+
+  // The same less the log density under another set of references; queries are scaled and packed once for both where
+  // the densities were made alike and nothing is missing. NaN where both densities vanish.
+  void log_ratio(const GaussianKde& denominator, const double* queries, long m, double* out,
+                 const long* left_out = nullptr, const Threads& threads = {}) const;
+
+  // An order of the queries in which neighbours are near each other, for log_density with this rtol; empty where a
+  // probe of a few queries says that passing references over would not pay.
+  std::vector<long> pruning_order(const double* queries, long m, double rtol) const;
+
+  // out[i] = sum_q share_q log p(query q without left_out[q]) under the bandwidths 2^(-i/4) times that of this density,
+  // i < grid_steps. Complete references and queries only.
+  void likelihood_grid(const double* queries, long m, const long* left_out, const double* share, double* out) const;
+
+  const std::vector<double>& references() const { return references_; }
 
  private:
   template <class>
@@ -84,7 +107,13 @@ class GaussianKde {
   struct Packed {  // the references as the fast kernels take them
     long depth = 0;
     AlignedArray<T> Y, b;
-    double largest_norm = 0;  // max |y'|^2
+    double largest_norm = 0;     // max |y'|^2
+    std::vector<long> position;  // where each reference is; empty: in the order given
+    std::vector<double> low, high;  // (d, groups) the box of each group of tiles; empty: not laid out for pruning
+  };
+  struct Prepared {  // queries as the kernels take them
+    AlignedArray<T> X, a;
+    std::vector<double> norm;  // |x'|^2
   };
   struct Query {
     double shift = 0;  // log2 sum_i 2^t_i = log2(the kernel's sum) + shift
@@ -100,10 +129,16 @@ class GaussianKde {
   };
 
   const KernelSet<T>& set() const;
-  Packed pack_complete() const;
+  Packed pack_complete(bool prunable) const;
   Packed pack_masked() const;
   const Packed& masked() const;
-  void score_complete(const double* queries, long m, const long* left_out, double* out) const;
+  Prepared prepare(const double* queries, long m) const;
+  void score_prepared(const Prepared& prepared, const double* queries, long m, const long* left_out,
+                      const Threads& threads, double rtol, double* out) const;
+  void score_block(const double* queries, long m, const long* left_out, const Threads& threads, double rtol,
+                   double* out) const;
+  double shift_of(const Prepared& prepared, long i) const;
+  void find_boxes(Packed& packed) const;
   void score_masked(const double* queries, long m, const long* left_out, double* out) const;
   void score_carefully(const double* queries, const double* log2_marginal, long m, const long* left_out,
                        double* out) const;
@@ -111,7 +146,14 @@ class GaussianKde {
   void score_cells(const Column& column, const std::vector<double>& cells, const std::vector<long>& left_out,
                    std::vector<double>& out) const;
   std::vector<double> log2_marginals(const double* queries, long m, const long* left_out) const;
-  void sum_blocks(const Packed& packed, const T* X, const T* a, const long* left_out, long count, double* sums) const;
+  void sum_blocks(const Packed& packed, const T* X, const T* a, const long* left_out, long count, long first_tile,
+                  long last_tile, double* sums) const;
+  void sum_one_block(const Packed& packed, const T* X, const T* a, const long* left_out, long valid, long begin,
+                     long end, double* sums) const;
+  void sum_in_parts(const Prepared& prepared, const long* left_out, long count, const Threads& threads,
+                    double* sums) const;
+  long sum_near(const Prepared& prepared, const long* left_out, long first, long valid, double rtol, double* sums,
+                std::vector<double>& squared) const;
   void sum_lists(const Packed& packed, const std::vector<std::vector<T>>& coefficients,
                  const std::vector<std::vector<int>>& columns, const std::vector<T>& a, const long* left_out,
                  double* sums) const;
@@ -139,3 +181,5 @@ class GaussianKde {
 
 #include "density_impl.hpp"
 #include "density_missing.hpp"
+#include "density_pruning.hpp"
+#include "density_grid.hpp"

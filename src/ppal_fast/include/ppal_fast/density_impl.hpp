@@ -11,7 +11,15 @@ constexpr double minus_infinity = -std::numeric_limits<double>::infinity();
 inline long rows_at_once(long columns) {
   return std::clamp((1L << 18) / std::max(1L, 3 * columns) / 12 * 12, 12L, 1020L);
 }
+constexpr long tiles_a_group = 4;      // of references that are passed over together, see density_pruning.hpp
+inline std::vector<long> spatial_order(const double* rows, long n, long d, const double* scale, long leaf);
 constexpr double absent = -1e30;     // log2 weight of padding in the fast kernels
+// Up to so many queries the references are split, into parts of at least so many pairs (some 20 us).
+constexpr long few_queries = 96, pairs_a_part = 1L << 15, most_parts = 16;
+
+inline bool any_missing(const double* cells, long count) {
+  return std::any_of(cells, cells + count, [](double cell) { return std::isnan(cell); });
+}
 
 // What one precision promises. Exponents are shifted up by shift(columns) so that the sum uses the whole range of T.
 template <class T>
@@ -56,7 +64,7 @@ const KernelSet<T>& GaussianKde<T>::set() const {
 
 template <class T>
 GaussianKde<T>::GaussianKde(const double* references, long n, long d, const double* bandwidth, const double* weights,
-                            const Kernels& kernels)
+                            const Kernels& kernels, const GaussianKde* like, bool prunable)
     : kernels_(kernels), n_(n), d_(d), references_(references, references + n * d), columns_(d), unusable_(d, false) {
   if (weights) {
     const double largest = *std::max_element(weights, weights + n);
@@ -67,7 +75,7 @@ GaussianKde<T>::GaussianKde(const double* references, long n, long d, const doub
     for (long i = n - 1; i > 0; i--) after_[i - 1] = after_[i] + weights_[i];
   }
   for (long k = 0; k < d; k++) {
-    centre_.push_back(column_centre(references, n, d, k));
+    centre_.push_back(like ? like->centre_[k] : column_centre(references, n, d, k));
     scale_.push_back(std::sqrt(log2_e) / bandwidth[k]);
     log2_peak_.push_back(-std::log2(bandwidth[k]) - std::log2(root_two_pi));
     std::vector<double> values, value_weights;
@@ -90,25 +98,30 @@ GaussianKde<T>::GaussianKde(const double* references, long n, long d, const doub
     columns_[k].rows = std::move(rows);
     fill_boxes(columns_[k], values);
   }
-  if (complete_) packed_ = pack_complete();
+  if (complete_) packed_ = pack_complete(prunable);
 }
 
 template <class T>
-typename GaussianKde<T>::Packed GaussianKde<T>::pack_complete() const {
+typename GaussianKde<T>::Packed GaussianKde<T>::pack_complete(bool prunable) const {
   const long width = set().width, tiles = (n_ + width - 1) / width;
-  Packed packed{d_, AlignedArray<T>(tiles * d_ * width), AlignedArray<T>(tiles * width), 0};
+  Packed packed{d_, AlignedArray<T>(tiles * d_ * width), AlignedArray<T>(tiles * width), 0, {}, {}, {}};
+  std::vector<long> order;
+  if (prunable && d_ > 0) order = spatial_order(references_.data(), n_, d_, scale_.data(), tiles_a_group * width);
+  packed.position.resize(order.size());
+  for (std::size_t i = 0; i < order.size(); i++) packed.position[order[i]] = static_cast<long>(i);
   for (long i = 0; i < tiles * width; i++) {
-    const long tile = i / width, lane = i % width;
+    const long tile = i / width, lane = i % width, row = i < n_ && !order.empty() ? order[i] : i;
     double norm = 0;
     for (long k = 0; k < d_ && i < n_; k++) {
-      const T y = static_cast<T>((references_[i * d_ + k] - centre_[k]) * scale_[k]);
+      const T y = static_cast<T>((references_[row * d_ + k] - centre_[k]) * scale_[k]);
       packed.Y[(tile * d_ + k) * width + lane] = y;
       norm += static_cast<double>(y) * y;
     }
     packed.largest_norm = std::max(packed.largest_norm, norm);
-    const double log2_weight = i >= n_ ? absent : weights_.empty() ? 0 : std::max(absent, std::log2(weights_[i]));
+    const double log2_weight = i >= n_ ? absent : weights_.empty() ? 0 : std::max(absent, std::log2(weights_[row]));
     packed.b[i] = static_cast<T>(log2_weight - 0.5 * norm);
   }
+  if (!order.empty()) find_boxes(packed);
   return packed;
 }
 
@@ -136,40 +149,67 @@ bool GaussianKde<T>::trusted(double sum, const Query& query, const Packed& packe
 }
 
 template <class T>
-void GaussianKde<T>::log_density(const double* queries, long m, double* out, const long* left_out) const {
+void GaussianKde<T>::log_density(const double* queries, long m, double* out, const long* left_out,
+                                 const Threads& threads, double rtol) const {
   const FlushToZero flush;
-  std::vector<double> gathered, scores;
-  std::vector<long> kept, rows;
   const long step = rows_at_once(d_);
+  for (long first = 0; first < m; first += step)
+    score_block(queries + first * d_, std::min(step, m - first), left_out ? left_out + first : nullptr, threads, rtol,
+                out + first);
+}
+
+template <class T>
+void GaussianKde<T>::log_ratio(const GaussianKde& denominator, const double* queries, long m, double* out,
+                               const long* left_out, const Threads& threads) const {
+  const FlushToZero flush;
+  const bool alike =
+      complete_ && denominator.complete_ && centre_ == denominator.centre_ && scale_ == denominator.scale_;
+  const long step = rows_at_once(d_);
+  std::vector<double> below(std::min(step, m));
   for (long first = 0; first < m; first += step) {
     const long count = std::min(step, m - first);
     const double* block = queries + first * d_;
     const long* own = left_out ? left_out + first : nullptr;
-    bool any_missing = false;
-    for (long c = 0; c < count * d_ && !any_missing; c++) any_missing = std::isnan(block[c]);
-    if (complete_ && !any_missing) {
-      score_complete(block, count, own, out + first);
-      continue;
+    if (alike && !any_missing(block, count * d_)) {
+      const Prepared prepared = prepare(block, count);
+      score_prepared(prepared, block, count, own, threads, 0, out + first);
+      denominator.score_prepared(prepared, block, count, nullptr, threads, 0, below.data());
+    } else {
+      score_block(block, count, own, threads, 0, out + first);
+      denominator.score_block(block, count, nullptr, threads, 0, below.data());
     }
-    // rows that are complete against complete references, then the others
-    for (const bool with_missing : {false, true}) {
-      gathered.clear(), kept.clear(), rows.clear();
-      for (long i = 0; i < count; i++) {
-        const double* row = block + i * d_;
-        const bool missing = !complete_ || std::any_of(row, row + d_, [](double v) { return std::isnan(v); });
-        if (missing != with_missing) continue;
-        gathered.insert(gathered.end(), row, row + d_);
-        kept.push_back(own ? own[i] : -1);
-        rows.push_back(first + i);
-      }
-      if (rows.empty()) continue;
-      scores.resize(rows.size());
-      if (with_missing)
-        score_masked(gathered.data(), static_cast<long>(rows.size()), kept.data(), scores.data());
-      else
-        score_complete(gathered.data(), static_cast<long>(rows.size()), kept.data(), scores.data());
-      for (std::size_t i = 0; i < rows.size(); i++) out[rows[i]] = scores[i];
+    for (long i = 0; i < count; i++) out[first + i] -= below[i];
+  }
+}
+
+template <class T>
+void GaussianKde<T>::score_block(const double* queries, long m, const long* left_out, const Threads& threads,
+                                 double rtol, double* out) const {
+  if (complete_ && !any_missing(queries, m * d_)) {
+    score_prepared(prepare(queries, m), queries, m, left_out, threads, rtol, out);
+    return;
+  }
+  std::vector<double> gathered, scores;
+  std::vector<long> kept, rows;
+  // rows that are complete against complete references, then the others
+  for (const bool with_missing : {false, true}) {
+    gathered.clear(), kept.clear(), rows.clear();
+    for (long i = 0; i < m; i++) {
+      const double* row = queries + i * d_;
+      if ((!complete_ || any_missing(row, d_)) != with_missing) continue;
+      gathered.insert(gathered.end(), row, row + d_);
+      kept.push_back(left_out ? left_out[i] : -1);
+      rows.push_back(i);
     }
+    if (rows.empty()) continue;
+    const long count = static_cast<long>(rows.size());
+    scores.resize(rows.size());
+    if (with_missing)
+      score_masked(gathered.data(), count, kept.data(), scores.data());
+    else
+      score_prepared(prepare(gathered.data(), count), gathered.data(), count, kept.data(), threads, rtol,
+                     scores.data());
+    for (std::size_t i = 0; i < rows.size(); i++) out[rows[i]] = scores[i];
   }
 }
 
@@ -184,58 +224,112 @@ void GaussianKde<T>::patched_tile(const Packed& packed, long left_out, T* b) con
 // Tiles of references stay in the cache while all blocks of queries pass over them.
 template <class T>
 void GaussianKde<T>::sum_blocks(const Packed& packed, const T* X, const T* a, const long* left_out, long count,
-                                double* sums) const {
-  const long width = set().width, block_rows = set().rows, depth = packed.depth, tiles = (n_ + width - 1) / width;
+                                long first_tile, long last_tile, double* sums) const {
+  const long width = set().width, block_rows = set().rows, depth = packed.depth;
   const long step = std::max<long>(1, (128L << 10) / static_cast<long>(std::max<long>(1, depth) * width * sizeof(T)));
-  AlignedArray<T> one(depth), patched(width);
-  for (long begin = 0; begin < tiles; begin += step) {
-    const long end = std::min(tiles, begin + step);
-    for (long first = 0; first < count; first += block_rows) {
-      const long valid = std::min(block_rows, count - first);
-      const T* x = X + first * depth;
-      const auto run = [&](long from, long to) {
-        if (from < to)
-          set().block(x, a + first, packed.Y.get() + from * depth * width, packed.b.get() + from * width, depth,
-                      to - from, sums + first);
-      };
-      const auto run_one = [&](long r, long from, long to, const T* b) {
-        for (long k = 0; k < depth; k++) one[k] = x[k * block_rows + r];
-        set().single(one.get(), a + first + r, packed.Y.get() + from * depth * width, b, depth, to - from,
-                     sums + first + r);
-      };
-      long low = end, high = end;  // tiles that hold a left-out reference of this block
-      for (long r = 0; left_out && r < valid; r++) {
-        const long tile = left_out[first + r] < 0 ? -1 : left_out[first + r] / width;
-        if (tile < begin || tile >= end) continue;
-        high = low == end ? tile + 1 : std::max(high, tile + 1);
-        low = std::min(low, tile);
-      }
-      if (valid == 1 && low == end) {
-        run_one(0, begin, end, packed.b.get() + begin * width);
-        continue;
-      }
-      run(begin, low);
-      for (long tile = low; tile < high; tile++)
-        for (long r = 0; r < valid; r++) {
-          const bool mine = left_out[first + r] >= 0 && left_out[first + r] / width == tile;
-          if (mine) patched_tile(packed, left_out[first + r], patched.get());
-          run_one(r, tile, tile + 1, mine ? patched.get() : packed.b.get() + tile * width);
-        }
-      run(high, end);
-    }
+  for (long begin = first_tile; begin < last_tile; begin += step)
+    for (long first = 0; first < count; first += block_rows)
+      sum_one_block(packed, X + first * depth, a + first, left_out ? left_out + first : nullptr,
+                    std::min(block_rows, count - first), begin, std::min(last_tile, begin + step), sums + first);
+}
+
+// One block of `valid` queries over the tiles from begin to end; left_out says where in `packed`.
+template <class T>
+void GaussianKde<T>::sum_one_block(const Packed& packed, const T* X, const T* a, const long* left_out, long valid,
+                                   long begin, long end, double* sums) const {
+  const long width = set().width, block_rows = set().rows, depth = packed.depth;
+  const auto run = [&](long from, long to) {
+    if (from < to)
+      set().block(X, a, packed.Y.get() + from * depth * width, packed.b.get() + from * width, depth, to - from, sums);
+  };
+  long low = end, high = end;  // tiles that hold a left-out reference of this block
+  for (long r = 0; left_out && r < valid; r++) {
+    const long tile = left_out[r] < 0 ? -1 : left_out[r] / width;
+    if (tile < begin || tile >= end) continue;
+    high = low == end ? tile + 1 : std::max(high, tile + 1);
+    low = std::min(low, tile);
   }
+  if (valid > 1 && low == end) {
+    run(begin, end);
+    return;
+  }
+  AlignedArray<T> one(depth), patched(width);
+  const auto run_one = [&](long r, long from, long to, const T* b) {
+    for (long k = 0; k < depth; k++) one[k] = X[k * block_rows + r];
+    set().single(one.get(), a + r, packed.Y.get() + from * depth * width, b, depth, to - from, sums + r);
+  };
+  if (low == end) {
+    run_one(0, begin, end, packed.b.get() + begin * width);
+    return;
+  }
+  run(begin, low);
+  for (long tile = low; tile < high; tile++)
+    for (long r = 0; r < valid; r++) {
+      const bool mine = left_out[r] >= 0 && left_out[r] / width == tile;
+      if (mine) patched_tile(packed, left_out[r], patched.get());
+      run_one(r, tile, tile + 1, mine ? patched.get() : packed.b.get() + tile * width);
+    }
+  run(high, end);
+}
+
+// Few queries: the references are split, into parts that depend on the sizes alone, and the sums of the parts are added
+// in their order. So the result is the same whoever runs the parts.
+template <class T>
+void GaussianKde<T>::sum_in_parts(const Prepared& prepared, const long* left_out, long count, const Threads& threads,
+                                  double* sums) const {
+  const long tiles = (n_ + set().width - 1) / set().width;
+  const long parts = count > few_queries ? 1 : std::clamp(count * n_ / pairs_a_part, 1L, most_parts);
+  if (parts == 1) {
+    sum_blocks(packed_, prepared.X.get(), prepared.a.get(), left_out, count, 0, tiles, sums);
+    return;
+  }
+  const long padded = static_cast<long>(prepared.norm.size());
+  std::vector<double> of_part(parts * padded, 0.0);
+  const std::function<void(long)> part = [&](long p) {
+    const FlushToZero flush;  // it belongs to a thread
+    sum_blocks(packed_, prepared.X.get(), prepared.a.get(), left_out, count, p * tiles / parts, (p + 1) * tiles / parts,
+               of_part.data() + p * padded);
+  };
+  if (threads)
+    threads(parts, part);
+  else
+    for (long p = 0; p < parts; p++) part(p);
+  for (long p = 0; p < parts; p++)
+    for (long i = 0; i < count; i++) sums[i] += of_part[p * padded + i];
 }
 
 template <class T>
-void GaussianKde<T>::score_complete(const double* queries, long m, const long* left_out, double* out) const {
+typename GaussianKde<T>::Prepared GaussianKde<T>::prepare(const double* queries, long m) const {
   const long block_rows = set().rows, padded = (m + block_rows - 1) / block_rows * block_rows;
+  Prepared prepared{AlignedArray<T>(padded * d_), AlignedArray<T>(padded), std::vector<double>(padded)};
+  set().pack(queries, m, d_, centre_.data(), scale_.data(), prepared.X.get(), prepared.norm.data());
+  for (long i = 0; i < padded; i++) prepared.a[i] = static_cast<T>(0.5 * prepared.norm[i] - Precision<T>::shift(d_));
+  return prepared;
+}
+
+// log2 of what a sum of kernels was multiplied with, negated.
+template <class T>
+double GaussianKde<T>::shift_of(const Prepared& prepared, long i) const {
+  return static_cast<double>(prepared.a[i]) - 0.5 * prepared.norm[i];
+}
+
+template <class T>
+void GaussianKde<T>::score_prepared(const Prepared& prepared, const double* queries, long m, const long* left_out,
+                                    const Threads& threads, double rtol, double* out) const {
   double log2_peak = 0;
   for (const double peak : log2_peak_) log2_peak += peak;
-  AlignedArray<T> X(padded * d_), a(padded);
-  std::vector<double> norm(padded), sums(padded, 0.0);
-  set().pack(queries, m, d_, centre_.data(), scale_.data(), X.get(), norm.data());
-  for (long i = 0; i < padded; i++) a[i] = static_cast<T>(0.5 * norm[i] - Precision<T>::shift(d_));
-  sum_blocks(packed_, X.get(), a.get(), left_out, m, sums.data());
+  std::vector<double> sums(prepared.norm.size(), 0.0);
+  std::vector<long> places;  // of the references left out
+  if (left_out && !packed_.position.empty())
+    for (long i = 0; i < m; i++) places.push_back(left_out[i] < 0 ? -1 : packed_.position[left_out[i]]);
+  const long* place = places.empty() ? left_out : places.data();
+  if (rtol > 0 && !packed_.low.empty()) {
+    std::vector<double> squared;
+    for (long first = 0; first < m; first += set().rows)
+      sum_near(prepared, place, first, std::min<long>(set().rows, m - first), rtol, sums.data(), squared);
+  } else {
+    sum_in_parts(prepared, place, m, threads, sums.data());
+  }
 
   std::vector<double> again;
   std::vector<long> rows, kept;
@@ -243,8 +337,8 @@ void GaussianKde<T>::score_complete(const double* queries, long m, const long* l
     const long own = left_out ? left_out[i] : -1;
     const double weight = weight_without(own);
     Query query;
-    query.norm = norm[i];
-    query.shift = static_cast<double>(a[i]) - 0.5 * norm[i];
+    query.norm = prepared.norm[i];
+    query.shift = shift_of(prepared, i);
     query.terms = d_;
     if (!(weight > 0)) {
       out[i] = d_ ? minus_infinity : 0;

@@ -9,7 +9,7 @@ inline namespace PPAL_FAST_SIMD {
 template <class T>
 typename GaussianKde<T>::Packed GaussianKde<T>::pack_masked() const {
   const long width = set().width, tiles = (n_ + width - 1) / width;
-  Packed packed{3 * d_, AlignedArray<T>(tiles * 3 * d_ * width), AlignedArray<T>(tiles * width), 0};
+  Packed packed{3 * d_, AlignedArray<T>(tiles * 3 * d_ * width), AlignedArray<T>(tiles * width), 0, {}, {}, {}};
   for (long i = 0; i < tiles * width; i++) {
     const long tile = i / width, lane = i % width;
     double norm = 0;
@@ -245,7 +245,8 @@ void GaussianKde<T>::score_masked(const double* queries, long m, const long* lef
       block_a[q] = a[i];
       kept.push_back(left_out[i]);
     }
-    sum_blocks(packed, X.get(), block_a.get(), kept.data(), count, block_sums.data());
+    sum_blocks(packed, X.get(), block_a.get(), kept.data(), count, 0, (n_ + set().width - 1) / set().width,
+               block_sums.data());
     for (long q = 0; q < count; q++) finish(by_block[q], block_sums[q]);
   }
 
