@@ -71,7 +71,8 @@ def test_n_releases_at_the_recommended_noise_fit_the_cap_and_no_smaller_noise_do
         return
     sigma = gaussian_sigma(epsilon, delta, n)
     assert n * accounting.charge(sigma) <= cap
-    assert n * accounting.charge(sigma * (1 - 2 / (cap // n) - 1e-12)) > cap
+    share = cap // n
+    assert n * accounting.charge(sigma * math.sqrt(share / (share + 1)) * (1 - 1e-9)) > cap
 
 
 @settings(max_examples=60, deadline=None)
