@@ -5,9 +5,10 @@ Importing this package needs numpy alone; the compiled kernels load when the fir
 
 from __future__ import annotations
 
-from . import accounting, audit
+from . import accounting, audit, counts
 from .accounting import epsilon_of, epsilon_of_mu, gaussian_sigma, mu_of_epsilon
 from .budgets import PersonLedger
+from .label_response import debiased_counts, randomise_labels
 from .ledger import Ledger
 from .requests import Release
 from .simulation import masked_clip_noise, sparse_clip_noise
@@ -15,6 +16,7 @@ from .streams import Stream
 from .units import PublicMask
 
 __all__ = [
-    "Ledger", "PersonLedger", "PublicMask", "Release", "Stream", "accounting", "audit", "epsilon_of", "epsilon_of_mu",
-    "gaussian_sigma", "masked_clip_noise", "mu_of_epsilon", "sparse_clip_noise",
+    "Ledger", "PersonLedger", "PublicMask", "Release", "Stream", "accounting", "audit", "counts", "debiased_counts",
+    "epsilon_of", "epsilon_of_mu", "gaussian_sigma", "masked_clip_noise", "mu_of_epsilon", "randomise_labels",
+    "sparse_clip_noise",
 ]
