@@ -98,6 +98,16 @@ def test_likelihood_takes_the_best_multiple_of_scott(table: Float) -> None:
     assert chosen == pytest.approx(scott * multiples[np.argmax(value)])
 
 
+def test_likelihood_on_complete_weighted_rows(rng: np.random.Generator) -> None:
+    X, weights = rng.normal(size=(150, 3)), np.repeat([0.0, 1.0, 2.0], 50)
+    scott = KernelDensity().fit(X, sample_weight=weights).bandwidth_
+    chosen = KernelDensity("likelihood").fit(X, sample_weight=weights).bandwidth_
+    rows = np.arange(50, 150)
+    multiples = 2.0 ** np.arange(-4, 2.25, 0.25)
+    value = [weights[rows] @ reference.log_density(X, scott * m, X[rows], weights, rows) for m in multiples]
+    assert chosen == pytest.approx(scott * multiples[np.argmax(value)])
+
+
 def test_rows_that_repeat_make_the_likelihood_warn(rng: np.random.Generator) -> None:
     with pytest.warns(DataWarning, match="rows that repeat"):
         KernelDensity("likelihood").fit(np.repeat(rng.normal(size=(20, 2)), 3, axis=0))
@@ -213,6 +223,8 @@ def test_the_rows_are_copied(table: Float) -> None:
         ({"bandwidth": "scot"}, None, None, "did you mean 'scott'"),
         ({"precision": "half"}, None, None, "precision was 'half'; expected one of double, single"),
         ({"n_jobs": 0}, None, None, "n_jobs was 0"),
+        ({"rtol": -0.1}, None, None, "rtol was -0.1; a number strictly between 0 and 1"),
+        ({"rtol": 1}, None, None, "rtol was 1"),
         ({}, np.full((3, 4), np.nan), None, "X has no observed cell"),
         ({}, np.zeros((0, 4)), None, "0 sample"),
         ({}, np.zeros((3, 0)), None, r"0 feature\(s\)"),
@@ -261,6 +273,25 @@ def test_results_do_not_depend_on_n_jobs(precision: str, rng: np.random.Generato
         expected = one.score_samples(rows)
         assert np.array_equal(three.score_samples(rows), expected)
         assert np.array_equal(every.score_samples(rows), expected)
+
+
+@pytest.mark.parametrize("queries", [1, 5, 100, 2000])
+def test_few_queries_do_not_depend_on_n_jobs_either(queries: int, rng: np.random.Generator) -> None:
+    X = rng.normal(size=(60_000, 2))
+    found = [KernelDensity(0.3, n_jobs=n).fit(X).score_samples(X[:queries]) for n in (1, 2, 7)]
+    assert np.array_equal(found[0], found[1]) and np.array_equal(found[0], found[2])
+    ratio = [DensityRatio(0.3, n_jobs=n).fit(X, X[:50]).log_ratio(X[:queries]) for n in (1, 3)]
+    assert np.array_equal(ratio[0], ratio[1])
+
+
+def test_a_relative_tolerance_is_kept_and_the_order_of_rows_too(rng: np.random.Generator) -> None:
+    X = np.repeat(rng.uniform(0, 10, size=(6000, 1)), 8, axis=1) + 0.05 * rng.normal(size=(6000, 8))
+    exact = KernelDensity(0.1).fit(X)
+    for n_jobs in (1, 3):
+        model = KernelDensity(0.1, n_jobs=n_jobs, rtol=0.01).fit(X)
+        lost = exact.score_samples(X) - model.score_samples(X)
+        assert 1e-8 < lost.max() <= 0.01 + 1e-9 and lost.min() > -1e-9
+        assert np.array_equal(pickle.loads(pickle.dumps(model)).score_samples(X), model.score_samples(X))
 
 
 INTERRUPTED = """

@@ -167,6 +167,108 @@ def test_many_queries_give_what_each_gives_alone(missing: float) -> None:
     assert np.abs(together - alone)[::50].max() < 1e-12
 
 
+def near_a_curve(rng: np.random.Generator, n: int, d: int) -> Float:
+    """Rows of low intrinsic dimension, on which far references can be passed over."""
+    along = rng.uniform(0, 4, size=(n, 1))
+    return np.sin(along * np.arange(1, d + 1) / d) * 5 + 0.02 * rng.normal(size=(n, d))
+
+
+@pytest.mark.parametrize("rtol", [1e-9, 1e-4, 0.5])
+@pytest.mark.parametrize("kind", [_density.Double, _density.Single])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_pruning_loses_at_most_rtol(
+    rtol: float, kind: Callable[..., _density.Double], weighted: bool, rng: np.random.Generator
+) -> None:
+    references, queries = near_a_curve(rng, 7001, 6), near_a_curve(rng, 501, 6)
+    queries[7] += 40  # far from everything: the bound must hold there too
+    weights = rng.random(7001) ** 8 if weighted else None
+    left_out = rng.integers(-1, 7001, size=501)
+    queries[11] = references[left_out[11]]
+    kernel = kind(references, np.full(6, 0.1), weights, prunable=True)
+    order = kernel.pruning_order(queries, rtol)
+    assert order is not None and np.array_equal(np.sort(order), np.arange(501))
+    found = np.empty(501)
+    kernel.log_density(queries[order], found, left_out[order], 1, rtol)
+    exact = score(references, np.full(6, 0.1), queries[order], weights, left_out[order])
+    rounding = DOUBLE if kind is _density.Double else 1e-3  # rows some 100 bandwidths from the centre
+    lost = exact - found
+    assert lost.min() >= -rounding and lost.max() <= rtol + rounding
+    if rtol == 0.5 and kind is _density.Double:
+        assert lost.max() > 2 * rounding, "nothing was passed over"
+
+
+def test_no_pruning_where_the_probe_says_that_it_would_not_pay(rng: np.random.Generator) -> None:
+    spread_out, line = rng.normal(size=(7000, 15)), near_a_curve(rng, 7000, 15)
+    for references, queries, prunable in (
+        (spread_out, spread_out[:500], True),  # every reference counts
+        (line, line[:500], False),  # not laid out for it
+        (line, line[:5], True),  # too few queries
+        (line[:300], line[:500], True),  # too few references
+        (line, np.where(np.eye(500, 15) > 0, np.nan, line[:500]), True),
+    ):
+        kernel = _density.Double(references, np.full(15, 0.2), prunable=prunable)
+        assert kernel.pruning_order(np.ascontiguousarray(queries), 1e-3) is None
+
+
+@pytest.mark.parametrize("kind", [_density.Double, _density.Single])
+@pytest.mark.parametrize("m", [1, 7, 90])
+def test_references_split_over_threads_give_the_same_bits(
+    kind: Callable[..., _density.Double], m: int, rng: np.random.Generator
+) -> None:
+    references, queries = rng.normal(size=(90_001, 3)), rng.normal(size=(m, 3))
+    left_out = rng.integers(-1, len(references), size=m)
+    queries[0] = references[left_out[0]]
+    kernel, found = kind(references, np.full(3, 0.3)), np.empty((3, m))
+    for out, threads in zip(found, (1, 2, 5), strict=True):
+        kernel.log_density(queries, out, left_out, threads)
+    assert np.array_equal(found[0], found[1]) and np.array_equal(found[0], found[2])
+    expected = reference.log_density(references, np.full(3, 0.3), queries, None, left_out)
+    assert_close(found[0], expected, DOUBLE if kind is _density.Double else SINGLE)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1), n=st.integers(2, 300), d=st.integers(1, 8), missing=st.sampled_from([0.0, 0.3]),
+    leave=st.booleans(), alike=st.booleans(),
+)
+def test_a_ratio_is_the_difference(seed: int, n: int, d: int, missing: float, leave: bool, alike: bool) -> None:
+    references, bandwidth, queries, left_out = case(seed, n, d, missing)
+    others, own = np.random.default_rng(seed + 1).normal(size=(37, d)), left_out if leave else None
+    above = _density.Double(references, bandwidth)
+    below = _density.Double(others, bandwidth, like=above if alike else None)
+    found = np.empty(len(queries))
+    above.log_ratio(below, queries, found, own)
+    expected = reference.log_density(references, bandwidth, queries, None, own)
+    near = np.isfinite(expected)
+    expected = expected[near] - reference.log_density(others, bandwidth, queries[near])
+    # far rows: the rounding of float64 is that of the two log densities
+    error = np.abs(found[near] - expected) / (1 + 1e-5 * np.abs(score(others, bandwidth, queries[near])))
+    assert error.max(initial=0) <= 2 * DOUBLE
+
+
+def likelihoods(references: Float, bandwidth: Float, weights: Float | None, left_out: NDArray[np.intp]) -> Float:
+    share = np.linspace(1, 2, len(left_out))
+    return np.array([
+        share @ reference.log_density(references, bandwidth * 2 ** (-i / 4), references[left_out], weights, left_out)
+        for i in range(25)
+    ])
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(2, 400), d=st.integers(1, 12), weighted=st.booleans())
+def test_bandwidths_that_share_their_distances(seed: int, n: int, d: int, weighted: bool) -> None:
+    rng = np.random.default_rng(seed)
+    references, bandwidth = rng.standard_t(3, size=(n, d)), rng.uniform(0.5, 3, size=d)
+    weights = np.where(rng.random(n) < 0.2, 0, rng.random(n)) if weighted else None
+    if weights is not None:
+        weights[:2] = 1
+    left_out = rng.integers(n, size=11)
+    kernel = _density.Double(references, bandwidth, weights)
+    found = kernel.likelihood_grid(references[left_out], left_out, np.linspace(1, 2, 11))
+    expected = likelihoods(references, bandwidth, weights, left_out)
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-6)
+
+
 FORCED = """
 import sys
 import numpy as np
@@ -177,6 +279,9 @@ for kind in ("Double", "Single"):
     out = np.empty(len(given["queries"]))
     getattr(_density, kind)(given["references"], given["bandwidth"]).log_density(given["queries"], out)
     np.save(sys.argv[3] + kind, out)
+references, bandwidth = np.nan_to_num(given["references"]), given["bandwidth"]
+own = np.arange(17)
+np.save(sys.argv[3] + "grid", _density.Double(references, bandwidth).likelihood_grid(references[:17], own, np.ones(17)))
 """
 
 
@@ -202,6 +307,10 @@ def test_every_level_is_right(level: str, missing: float, tmp_path: Path) -> Non
     expected = reference.log_density(references, bandwidth, queries)
     assert_close(np.load(tmp_path / "Double.npy"), expected, DOUBLE, level)
     assert_close(np.load(tmp_path / "Single.npy")[2:], expected[2:], SINGLE, level)
+    filled, own, sums = np.nan_to_num(references), np.arange(17), np.load(tmp_path / "grid.npy")
+    for i in (0, 1, 12, 24):
+        alone = reference.log_density(filled, bandwidth * 2 ** (-i / 4), filled[:17], None, own)
+        assert sums[i] == pytest.approx(alone.sum(), rel=1e-9), level
 
 
 def test_an_unknown_level_is_one_clear_error() -> None:
