@@ -133,6 +133,31 @@ def test_noise_skipped_where_the_sum_is_zero_is_caught() -> None:
     assert not audit.presence(sparse).passed
 
 
+def test_a_mask_derived_from_the_rows_is_caught_twice() -> None:
+    def where_somebody_is(rows: Float, **arguments: Any) -> Float:
+        return audit.door(rows, mask=PublicMask(rows.any(axis=0), "said to be public"), **arguments)
+
+    assert not audit.presence(where_somebody_is).passed
+    sigma = gaussian_sigma(0.5, 1e-5)
+
+    def mechanism(world: int, n: int) -> Float:
+        rows = np.array([[0.0, 1.0], [0.0, 0.0]]) if world == 0 else np.array([[0.0, 1.0], [1e-9, 0.0]])
+        return np.array([where_somebody_is(rows, clip=1.0, sigma=sigma) for _ in range(n)])
+
+    assert audit.two_world(mechanism, delta=1e-5, n_draws=1000).event_lower_bound > 0.5
+
+
+def test_a_key_used_for_every_release_of_the_real_door_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fixed(NoiseStream):
+        def __init__(self) -> None:
+            super().__init__()
+            self._key = np.arange(8, dtype=np.uint32)
+
+    assert audit.counter_reuse().passed
+    monkeypatch.setattr("ppal_fast.privacy.ledger.NoiseStream", Fixed)
+    assert not audit.counter_reuse().passed
+
+
 def test_float_noise_is_caught_by_its_values() -> None:
     rng = np.random.default_rng(2)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import lru_cache
 from statistics import NormalDist
 
 from .. import _validate
@@ -31,6 +32,11 @@ def mu_of_epsilon(epsilon: float, delta: float) -> float:
     """The largest mu whose delta(epsilon) is at most ``delta``: mu_of_epsilon(1, 1e-5) = 0.268051."""
     _validate.positive(epsilon=epsilon)
     _validate.fraction(delta=delta)
+    return _mu_of_epsilon(float(epsilon), float(delta))
+
+
+@lru_cache(maxsize=1024)  # a ledger asks for its cap at every request
+def _mu_of_epsilon(epsilon: float, delta: float) -> float:
     target = math.log(delta)
     low, high = 0.0, 1.0
     while log_delta(epsilon, high) < target:
