@@ -24,7 +24,7 @@ NO_INDEX = np.empty(0, np.int32)
 
 @dataclass(frozen=True)
 class Model:
-    """couplings hold 2 J (see kernels/fields.py); matrix and linear are the problem in float64, for exact ends."""
+    """couplings hold 2 J (see kernels/fields.py); matrix and linear are the problem itself, for exact ends."""
 
     couplings: Array
     indptr: Array
@@ -35,6 +35,7 @@ class Model:
     offset: float
     exact: bool  # energies are integers below 2^53: what the kernels track is exact
     row_rms: float  # root mean square over i of |(J_i, b_i)|_2: the scale of the fields of random spins
+    row_low: float  # the same norm of the weakest rows that are not empty: their 5 % quantile
     norm: float  # largest absolute row sum of J: bounds the spectral radius
     matrix: Any  # symmetric, zero diagonal, dense or CSR
     linear: Array
@@ -49,8 +50,9 @@ class Model:
         """Spectral radius of J: a power iteration, a tenth added for what it missed, at most the largest row sum."""
         v = np.random.default_rng(0).standard_normal(self.n)
         reached = 0.0
+        matrix = self.matrix if self.matrix.dtype == np.float64 else self.matrix.astype(np.float64)
         for _ in range(12):
-            v = self.matrix @ (v / (np.linalg.norm(v) or 1.0))
+            v = matrix @ (v / (np.linalg.norm(v) or 1.0))
             reached = float(np.linalg.norm(v))
         return min(self.norm, 1.1 * reached * (0.25 if self.binary else 1.0) / self.unit)
 
@@ -149,6 +151,9 @@ def from_qubo(Q: Any) -> Model:
 
 def from_ising(J: Any, h: Any) -> Model:
     """Model of h's + s'Js/2. Raises InputError for a J that is not symmetric or has a diagonal."""
+    quick = _small_whole(J, h)
+    if quick is not None:
+        return quick
     matrix = square(J, name="J")
     linear = np.zeros(matrix.shape[0]) if h is None else _validate.vector(h, name="h", length=matrix.shape[0])
     if np.any(matrix.diagonal()):
@@ -158,6 +163,39 @@ def from_ising(J: Any, h: Any) -> Model:
     if sparse.issparse(matrix):
         matrix.eliminate_zeros()
     return _model(matrix, linear, False)
+
+
+def _small_whole(J: Any, h: Any) -> Model | None:
+    """The model of a dense J of whole numbers up to 63 in one pass and without a float64 copy, or None.
+
+    None also stands for anything that may be wrong with J: the long way finds out what it is.
+    """
+    if not (isinstance(J, np.ndarray) and J.ndim == 2 and J.shape[0] == J.shape[1] > 1 and J.flags.carray
+            and J.dtype in (np.float64, np.int8)):
+        return None
+    n = len(J)
+    linear = np.zeros(n) if h is None else _validate.vector(h, name="h", length=n)
+    couplings = np.empty((n, n), np.int8)
+    sums, sizes, squares = np.empty(n), np.empty(n), np.empty(n)
+    nonzeros = fields.pack_small_whole(J, sums, sizes, squares, couplings)
+    if nonzeros < DENSITY_OF_CSR * n**2 or couplings.diagonal().any() or not fields.is_symmetric(couplings):
+        return None
+    largest_field = float(np.max(sizes + np.abs(linear)))
+    if largest_field > 32767 or not _whole(linear) or _common_factor(couplings, 2.0 * linear, 1.0, least=2.0) != 2.0:
+        return None
+    squares += np.square(linear)
+    return Model(
+        couplings=couplings, indptr=NO_INDEX, indices=NO_INDEX, h_up=(sums + linear).astype(np.int16),
+        b=linear.astype(np.int16), unit=1.0, offset=0.0, exact=True, row_rms=float(np.sqrt(squares.mean())),
+        row_low=_low(squares), norm=float(sizes.max()), matrix=J, linear=linear, binary=False,
+    )
+
+
+def _low(squares: Array) -> float:
+    """The 5 % quantile of the row norms that are not zero."""
+    norms = np.sqrt(squares[squares > 0.0])
+    place = len(norms) // 20
+    return float(np.partition(norms, place)[place]) if len(norms) else 1.0
 
 
 def _model(matrix: Any, linear: Array, binary: bool) -> Model:
@@ -203,6 +241,8 @@ def _model(matrix: Any, linear: Array, binary: bool) -> Model:
         types = (np.float32, np.float32)
     elif 2.0 * largest * multiplier <= 127 and largest_field <= 32767:
         types = (np.int8, np.int16)
+    squares += np.square(b * multiplier)
+    row_rms = float(np.sqrt(np.mean(squares))) or 1.0
     if sparse.issparse(J):
         couplings = (J.data * (2.0 * multiplier)).astype(np.float32)
     else:
@@ -214,18 +254,19 @@ def _model(matrix: Any, linear: Array, binary: bool) -> Model:
         indices=J.indices.astype(np.int32) if sparse.issparse(J) else NO_INDEX,
         h_up=((sums + b) * multiplier).astype(types[1]), b=(b * multiplier).astype(types[1]),
         unit=unit / multiplier, offset=float(offset), exact=exact,
-        row_rms=float(np.sqrt(np.mean(squares + np.square(b * multiplier)))) or 1.0,
+        row_rms=row_rms,
+        row_low=_low(squares),
         norm=float(sizes.max() * multiplier) or 1.0,
         matrix=matrix, linear=linear, binary=binary,
     )
 
 
-def _common_factor(entries: Array, b: Array, multiplier: float) -> float:
-    """Greatest common divisor of all entries times ``multiplier``; most are found coprime at the first thousand."""
+def _common_factor(entries: Array, b: Array, multiplier: float, least: float = 1.0) -> float:
+    """Greatest common divisor of all entries times ``multiplier``; most meet ``least`` within a thousand entries."""
     for pieces in (entries.ravel()[:1000], entries):
         whole = np.concatenate([pieces.ravel(), b]) * multiplier
         factor = float(np.gcd.reduce(whole.astype(np.int64)))
-        if factor == 1.0:
+        if factor == least:
             break
     return factor or 1.0
 

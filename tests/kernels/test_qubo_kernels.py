@@ -163,3 +163,41 @@ def test_the_step_of_a_star_stays_finite() -> None:
     J[1, 2] = J[2, 1] = 1e-6
     model = qubo_model.from_ising(J, None)
     assert model.radius >= np.abs(np.linalg.eigvalsh(J)).max() * model.couplings.max() / 2 / 1e6 * 0.999
+
+
+def test_annealing_of_a_chain_of_neighbours_reaches_the_ground_state() -> None:
+    """Neighbours share a block: tests that a flip in the block has made stale would leave walls between domains."""
+    n = 256
+    J = -(np.eye(n, k=1) + np.eye(n, k=-1))
+    model, couplings = engine(J, np.zeros(n))
+    assert couplings[0].ndim == 1
+    missing = []
+    for seed in range(5):
+        s = np.random.default_rng(seed).choice(np.array([-1, 1], np.int8), n)
+        h, value = model.start(s)
+        energy, best = np.array([value, value]), s.copy()
+        local_search.anneal(
+            *couplings, s, h, energy, best, np.array([seed], np.uint64), local_search.EXPONENTIALS,
+            np.linspace(1.5, 0.05, 4000).astype(np.float32), -np.inf,
+        )
+        missing.append(energy[1] * model.unit + n - 1)
+    assert np.median(missing) <= 4, "more than two walls"
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int8])
+@settings(max_examples=10, deadline=None)
+@given(seed=seeds, n=st.integers(2, 150))
+def test_small_whole_couplings_take_the_short_way(dtype: Any, seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    J = np.triu(rng.integers(-31, 32, (n, n)) * 2 + 1, 1).astype(dtype)
+    J[0, 1] = 1  # no common factor
+    J = J + J.T
+    h = rng.integers(-5, 6, n).astype(float)
+    short, long = qubo_model._small_whole(J, h), qubo_model._model(J.astype(float), h, False)
+    assert short is not None
+    for name in ("couplings", "h_up", "b", "unit", "offset", "exact", "norm"):
+        assert_array_equal(getattr(short, name), getattr(long, name), err_msg=name)
+    assert_allclose([short.row_rms, short.row_low], [long.row_rms, long.row_low])
+    broken = J.astype(float)
+    broken[0, 1] = rng.choice([np.nan, np.inf, 0.5, 64, broken[0, 1] - 2])
+    assert qubo_model._small_whole(broken, h) is None

@@ -6,7 +6,6 @@ Numba's max and min compile to a select without fast-math flags, which LLVM take
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from numba.extending import intrinsic
@@ -33,5 +32,5 @@ def _smaller(_typing: Any, a: Any, b: Any) -> Any:
     return _extreme("<", a, b)
 
 
-larger: Callable[[Any, Any], Any] = intrinsic(_larger)
-smaller: Callable[[Any, Any], Any] = intrinsic(_smaller)
+larger: Any = intrinsic(_larger)
+smaller: Any = intrinsic(_smaller)

@@ -193,17 +193,51 @@ def symmetrise(Q: Array, W: Array, d: Array) -> None:
 
 @jit()
 def is_symmetric(J: Array) -> bool:
-    """J equals its transpose; in tiles."""
+    """J equals its transpose; in tiles, each turned over in cache and then compared row by row."""
     n = J.shape[0]
+    turned = np.empty((BLOCK, BLOCK), J.dtype)
     for first in range(0, n, BLOCK):
+        height = min(BLOCK, n - first)
         for left in range(0, first + 1, BLOCK):
+            width = min(BLOCK, n - left)
+            for j in range(width):
+                row = J[left + j, first:first + height]
+                for i in range(height):
+                    turned[i, j] = row[i]
             differ = 0
-            for i in range(first, min(n, first + BLOCK)):
-                for j in range(left, min(left + BLOCK, i)):
-                    differ += J[i, j] != J[j, i]
+            for i in range(height):
+                row, other = J[first + i, left:left + width], turned[i, :width]
+                for j in range(width):
+                    differ += row[j] != other[j]
             if differ:
                 return False
     return True
+
+
+@jit(fastmath=FAST)
+def pack_small_whole(J: Array, sums: Array, sizes: Array, squares: Array, C: Array) -> int:
+    """C (n, n) int8 = 2 J where all of J is whole, from -63 to 63; row sums of J, |J|, J^2. Returns the number of
+    entries that are not zero, or -1 (C is then unfinished): for NaN too. One pass over J of any real type."""
+    nonzeros = 0
+    for i in range(J.shape[0]):
+        row, packed = J[i], C[i]
+        broken = 0
+        for j in range(row.shape[0]):
+            v = np.int8(min(max(row[j], -64), 64))
+            broken += (J.dtype.type(v) != row[j]) | (abs(v) > 63)
+            packed[j] = np.int8(v + v)
+        if broken:
+            return -1
+        total, size, square, filled = 0, 0, 0, 0
+        for j in range(row.shape[0]):
+            w = np.int32(packed[j] // 2)
+            total += w
+            size += abs(w)
+            square += w * w
+            filled += w != 0
+        sums[i], sizes[i], squares[i] = total, size, square
+        nonzeros += filled
+    return nonzeros
 
 
 @jit(fastmath=FAST)
