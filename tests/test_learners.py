@@ -149,9 +149,26 @@ def test_decoder_is_the_gaussian_posterior_mean_at_the_best_energy(seed: int) ->
 
     T = prior(max(ENERGIES, key=evidence))
     W = np.array([T @ M.T @ np.linalg.solve(M @ T @ M.T + N, v) for v in V])
-    found = decode(V, Design(phi, pull, pull**2), noise, energy).weights
+    found = decode(V, Design(phi, pull, pull**2), noise, np.r_[0, 1, 1], energy).weights
     expected = simplex_basis(n_classes) @ W
     np.testing.assert_allclose(found / np.linalg.norm(found), expected / np.linalg.norm(expected), atol=1e-8)
+
+
+def test_of_two_blocks_the_one_without_signal_is_left_out() -> None:
+    rng = np.random.default_rng(0)
+    phi = np.column_stack([np.full(300, 0.3), rng.standard_normal((300, 40)) / 7])
+    blocks, y = np.repeat([0, 1, 2], [1, 20, 20]), np.empty(300, dtype=int)
+    energy = np.repeat([0.09, 20 / 49, 20 / 49], [1, 20, 20])
+    for signal, noise in ((1, 2), (2, 1)):
+        y = (phi[:, blocks == signal] @ rng.standard_normal((20, 3)) * 4).argmax(axis=1)
+        V = (simplex_basis(3)[y].T @ phi) + 0.5 * rng.standard_normal((2, 41))
+        found = decode(V, Design(phi, np.ones(300), np.ones(300)), 0.5, blocks, energy).weights
+        assert np.linalg.norm(found[:, blocks == noise]) < 0.2 * np.linalg.norm(found[:, blocks == signal])
+        alone = decode(
+            V[:, blocks != noise], Design(phi[:, blocks != noise], np.ones(300), np.ones(300)), 0.5,
+            np.repeat([0, 1], [1, 20]), energy[:21],
+        ).weights
+        assert np.corrcoef(found[:, blocks == signal].ravel(), alone[:, 1:].ravel())[0, 1] > 0.98
 
 
 def test_two_classes_recover_the_logit_from_the_sum() -> None:
@@ -161,7 +178,7 @@ def test_two_classes_recover_the_logit_from_the_sum() -> None:
     y = (rng.random(len(phi)) < expit(phi @ w)).astype(int)
     pull = 1 / np.linalg.norm(phi, axis=1)
     V = simplex_basis(2)[y].T @ (phi * pull[:, None])
-    scores = decode(V, Design(phi, pull, pull**2), 0.0, np.array([0.137, 0.72, 0.72]))
+    scores = decode(V, Design(phi, pull, pull**2), 0.0, np.r_[0, 1, 1], np.array([0.137, 0.72, 0.72]))
     np.testing.assert_allclose(scores.weights[1] - scores.weights[0], w, atol=0.15)
 
 
@@ -169,8 +186,9 @@ def test_more_noise_shrinks_the_scores() -> None:
     phi = np.random.default_rng(0).standard_normal((200, 4)) * 0.4
     V = np.r_[10.0, 40.0, -5.0, 3.0][None]
     ones = np.ones(200)
+    blocks, energy = np.r_[0, 1, 1, 1], np.full(4, 0.16)
     sizes = [
-        np.linalg.norm(decode(V, Design(phi, ones, ones), noise, np.full(4, 0.16)).weights) for noise in (0.1, 30, 300)
+        np.linalg.norm(decode(V, Design(phi, ones, ones), noise, blocks, energy).weights) for noise in (0.1, 30, 300)
     ]
     assert sizes[0] > 2 * sizes[1] > 4 * sizes[2]
 

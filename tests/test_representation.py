@@ -149,9 +149,27 @@ def test_auto_sees_what_drew_the_pool(table: simulate.SimulatedTable, kind: str)
 
 def test_auto_sees_latent_factors() -> None:
     rng = np.random.default_rng(0)
-    X = rng.standard_normal((4000, 4)) @ rng.standard_normal((4, 30)) * 0.5 + 0.5 * rng.standard_normal((4000, 30))
-    X[rng.random(X.shape) < 0.7] = np.nan
+    X = rng.standard_normal((4000, 8)) @ rng.standard_normal((8, 40)) * 0.4 + 0.5 * rng.standard_normal((4000, 40))
+    X[rng.random(X.shape) < 0.5] = np.nan
     assert learn_representation(X, random_state=0).kind == "factors"
+
+
+def test_auto_sees_clusters_and_gives_factors_a_block_beside_them() -> None:
+    rng = np.random.default_rng(0)
+    X = 2 * rng.standard_normal((8, 12))[rng.integers(0, 8, 2000)] + rng.standard_normal((2000, 12))
+    X[rng.random(X.shape) < 0.4] = np.nan
+    learned = learn_representation(X, random_state=0)
+    assert learned.kind == "both"
+    blocks = learned.whitening.blocks
+    assert blocks[0] == 0 and set(blocks[1:]) == {1, 2} and len(blocks) == learned.n_dimensions
+    phi = learned.transform(X)
+    np.testing.assert_allclose(phi, learned.reference)
+    assert np.linalg.norm(phi, axis=1).max() <= 1 + 1e-12
+    longest = [np.linalg.norm(phi[:, blocks == b], axis=1).max() for b in (1, 2)]
+    assert longest[1] == pytest.approx(longest[0] / 2, rel=0.01)  # a quarter of the squared length
+    np.testing.assert_allclose(
+        [(phi[:, blocks == b] ** 2).sum(axis=1).mean() for b in blocks], learned.block_energy, rtol=1e-9
+    )
 
 
 def test_whole_numbers_of_a_plain_array_are_categories_unless_columns_are_declared() -> None:

@@ -19,7 +19,15 @@ from .learners.cells import CLIP, Cells
 from .learners.class_mean import ClassMeanClassifier
 from .learners.logistic import LogisticClassifier
 from .learners.mixture import MixtureClassifier
-from .learners.representation import CONSTANT, Columns, FactorScores, Products, Representation, Responsibilities
+from .learners.representation import (
+    CONSTANT,
+    Columns,
+    FactorScores,
+    Products,
+    Representation,
+    Responsibilities,
+    Whitening,
+)
 from .table import Schema, Table
 
 Float = NDArray[np.float64]
@@ -166,9 +174,9 @@ def compiled_parts(learner: Any, n_columns: int) -> dict[str, Any] | None:
         return None
     representation: Representation = learner.representation_
     parts = _encoder_parts(representation.encoder, representation.cells.width)
-    if parts is None or not representation.whitening.projection.shape[1]:
-        return None
     whitening = representation.whitening
+    if parts is None or not isinstance(whitening, Whitening) or not whitening.projection.shape[1]:
+        return None
     head = {
         "centre": whitening.mean @ whitening.projection, "projection": _flat(whitening.projection),
         "radius": whitening.radius, "constant": CONSTANT, "weights": _flat(weights.T),

@@ -17,7 +17,8 @@ from ._base import Labelled, Learner
 from .class_mean import ClassMeanClassifier, sum_and_decode
 from .factor_analysis import FactorAnalysis
 from .gaussian_mixture import GaussianMixture
-from .representation import FEWEST_ROWS, PoolMap, Representation, best_latent, learn_representation
+from .latent import fit_latent, refined
+from .representation import FEWEST_ROWS, PoolMap, Representation, learn_representation
 
 Float = NDArray[np.float64]
 
@@ -46,7 +47,9 @@ class FilledPool(PoolMap):
         Z = self.learned.cells(self.pool.values)
         if len(Z) < FEWEST_ROWS or not np.isnan(Z).any():
             return None
-        return best_latent(Z, _validate.random_generator(self.seed))[0]
+        rng = _validate.random_generator(self.seed)
+        best = fit_latent(Z, rng).best
+        return None if best is None else refined(Z, best, rng)
 
     def phi(self, table: Table) -> Float:
         """Rows in the map, (n, D); those of the pool itself are known."""

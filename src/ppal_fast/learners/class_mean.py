@@ -18,7 +18,7 @@ from ._base import NOT_PRIVATE, Codes, Labelled, Learner
 from .decoder import Design, Scores, decode, simplex_basis
 from .private_map import release_representation
 from .purse import Purse
-from .representation import CONSTANT, KINDS, PoolMap, Representation, learn_representation
+from .representation import KINDS, PoolMap, Representation, learn_representation
 
 Float = NDArray[np.float64]
 
@@ -30,7 +30,8 @@ class ClassMeanClassifier(Learner):
 
     Parameters
     ----------
-    representation : "auto", "products", "factors", "mixture", "trees" or "columns": see ``learn_representation``.
+    representation : "auto", "products", "factors", "mixture", "both", "trees" or "columns": see
+        ``learn_representation``.
         Where features are private "auto" chooses between products and factors from released coverages.
     Others as in ``Learner``.
 
@@ -101,7 +102,7 @@ class ClassMeanClassifier(Learner):
         n_labelled = max(total[-1] / COUNT_WEIGHT, 2.0 * n_classes)
         share = np.full(len(reference), n_labelled / len(reference))
         V = total[:-1].reshape(n_classes - 1, -1)
-        self.scores_ = decode(V, Design(reference, share, share), noise, block_energy(reference))
+        self.scores_ = _decoded(V, Design(reference, share, share), noise, self.representation_)
         self.privacy_ = purse.sentence()
 
     def _probabilities(self, table: Table) -> Float:
@@ -120,17 +121,13 @@ def sum_and_decode(
         total, noise = purse.release_sum(rows, clip=np.sqrt(1 - 1 / n_classes), name="labels")
         privacy = purse.sentence()
     V = total.reshape(n_classes - 1, -1)
-    return decode(V, Design(phi, pull, pull * pull), noise, block_energy(representation.reference)), privacy
+    return _decoded(V, Design(phi, pull, pull * pull), noise, representation), privacy
+
+
+def _decoded(V: Float, design: Design, noise: float, representation: Representation) -> Scores:
+    return decode(V, design, noise, representation.whitening.blocks, representation.block_energy)
 
 
 def outer(coordinates: Float, phi: Float) -> Float:
     """Row i: h_i (x) phi_i, flattened, (n, (K-1) D); its norm is the product of the norms."""
     return (coordinates[:, :, None] * phi[:, None, :]).reshape(len(phi), coordinates.shape[1] * phi.shape[1])
-
-
-def block_energy(reference: Float) -> Float:
-    """Mean square over the pool of the constant, and of all other coordinates together, (D,)."""
-    constant = CONSTANT**2 / (1 + CONSTANT**2)
-    others = max(float((reference[:, 1:] ** 2).sum(axis=1).mean()), 1e-9)
-    return np.r_[constant, np.full(reference.shape[1] - 1, others)]
-

@@ -13,6 +13,7 @@ the scale of T being the one with the most evidence. Everything here is post-pro
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from scipy.special import expit, softmax
 
 Float = NDArray[np.float64]
 
-ENERGIES = (0.02, 0.1, 0.3, 1.0, 3.0)  # prior share of the label variance that phi explains, in units of s2
+ENERGIES = (0.02, 0.1, 0.3, 1.0, 3.0)  # prior share of the label variance that a block explains, in units of s2
 CONSTANT_ENERGY = 0.1  # the same for the constant coordinate: how unequal the classes may be
 LOGIT_SCALE = 4.0  # d logit / d probability at 1/2
 MOST_LOGIT_DIMENSIONS = 20
@@ -62,11 +63,13 @@ def simplex_basis(n_classes: int) -> Float:
     return basis
 
 
-def decode(V: Float, design: Design, noise: float, block_energy: Float) -> Scores:
+def decode(V: Float, design: Design, noise: float, blocks: NDArray[np.intp], block_energy: Float) -> Scores:
     """V (K-1, D) with noise of standard deviation ``noise`` in every coordinate.
 
-    block_energy (D,): mean square over the pool of the coordinate's whole block (the constant; all others), which
-    turns a share of explained variance into a prior variance.
+    blocks (D,): 0 for the constant, 1 for the coordinates of the first block, 2 of a second; each has a share of
+    explained variance of its own, and with two of them one may have none.
+    block_energy (D,): mean square over the pool of the coordinate's whole block, which turns a share of explained
+    variance into a prior variance.
     """
     n_classes = len(V) + 1
     basis = simplex_basis(n_classes)
@@ -74,29 +77,34 @@ def decode(V: Float, design: Design, noise: float, block_energy: Float) -> Score
     phi = design.phi
     M = (phi.T * design.pull) @ phi
     N = s2 * ((phi.T * design.spread) @ phi) + (noise**2 + NUGGET) * np.eye(len(M))
-    best = None
-    for energy in ENERGIES:
-        prior = s2 * _energies(energy, len(M)) / block_energy
+
+    def posterior(energies: Float) -> tuple[float, Float, Any, Float]:
+        prior = s2 * energies[blocks] / block_energy
         factor = cho_factor((M * prior) @ M.T + N, lower=True, check_finite=False)
         half = cho_solve(factor, V.T, check_finite=False)
-        evidence = -0.5 * ((n_classes - 1) * 2 * np.log(np.diag(factor[0])).sum() + float((V.T * half).sum()))
-        if best is None or evidence > best[0]:
-            best = (evidence, energy, prior, factor, half)
-    assert best is not None
-    _, energy, prior, factor, half = best
+        log_determinant = 2 * np.log(np.diag(factor[0])).sum()
+        return -0.5 * ((n_classes - 1) * log_determinant + float((V.T * half).sum())), prior, factor, half
+
+    energies = np.zeros(max(int(blocks.max()), 1) + 1)
+    energies[0] = CONSTANT_ENERGY
+    best: tuple[Any, Float] | None = None
+    for block in (1,) if len(energies) == 2 else (1, 2, 1):  # the second time given the other
+        for level in ENERGIES if best is None else (0.0, *ENERGIES):
+            tried = np.where(np.arange(len(energies)) == block, level, energies)
+            found = posterior(tried)
+            if tried[1:].any() and (best is None or found[0] > best[0][0]):
+                best = found, tried
+        assert best is not None
+        (_, prior, factor, half), energies = best
     W = (prior[:, None] * (M.T @ half)).T
     if n_classes == 2 and len(M) <= MOST_LOGIT_DIMENSIONS:
-        logit_prior = LOGIT_SCALE**2 * _energies(energy, len(M)) / block_energy
+        logit_prior = LOGIT_SCALE**2 * np.maximum(energies, ENERGIES[0] / 2)[blocks] / block_energy
         # for two classes h = +-1/sqrt 2: in units of the sign s = +-1, E[s | phi] = sqrt 2 W phi and logit ~ 2 E[s]
         w = _solve_moments(np.sqrt(2) * V[0], design, np.sqrt(2) * noise, logit_prior, 2 * np.sqrt(2) * W[0])
         return Scores(np.stack([-w / 2, w / 2]))
     # the part of <W, V> that is the sum's own noise seen again
     echo = (n_classes - 1) * float((cho_solve(factor, N.T, check_finite=False) * (M * prior).T).sum())
     return Scores(_temperature(basis @ W, design, float((W * V).sum()) - echo) * (basis @ W))
-
-
-def _energies(energy: float, dimensions: int) -> Float:
-    return np.r_[CONSTANT_ENERGY, np.full(dimensions - 1, energy)]
 
 
 def _solve_moments(u: Float, design: Design, noise: float, prior: Float, w: Float, n_steps: int = 12) -> Float:

@@ -14,7 +14,7 @@ from sklearn.model_selection import KFold
 from .. import _validate
 from ..table import Table
 from ._base import NOT_PRIVATE, Codes, Labelled, Learner
-from .class_mean import COUNT_WEIGHT, block_energy, outer
+from .class_mean import COUNT_WEIGHT, outer
 from .decoder import CONSTANT_ENERGY, LOGIT_SCALE, simplex_basis
 from .private_map import release_representation
 from .representation import KINDS, PoolMap, Representation, learn_representation
@@ -77,7 +77,7 @@ class LogisticClassifier(Learner):
         else:
             self.representation_ = self.map_pool(labelled.table if labelled.pool is None else labelled.pool)
         phi = self.representation_.transform(labelled.table)
-        energy = block_energy(self.representation_.reference)
+        energy = self.representation_.block_energy
         if labelled.purse is None:
             weights = _cross_validated(phi, labelled.codes, len(labelled.classes), energy, rng)
             self.privacy_ = NOT_PRIVATE

@@ -43,7 +43,7 @@ PRODUCT_RADIUS = 1.3
 
 def release_representation(labelled: Labelled, kind: str, rng: np.random.Generator) -> Representation:
     """The map; what is left in the purse is for the labelled sum. ``rng`` draws the rows of ``reference``."""
-    if kind in ("mixture", "trees"):
+    if kind in ("mixture", "both", "trees"):
         raise InputError(f"representation was {kind!r}, which needs a public pool; choose 'auto' or 'factors'")
     pool = labelled.pool
     if not isinstance(pool, Table):

@@ -4,7 +4,8 @@
 
 The map sees no label, so under unit label it is free; it depends on the pool alone, so one map serves every
 round. Which psi: with categories among a few often-observed columns their products; else the family with the
-better density of cells that were hidden from it.
+better density of cells that were hidden from it, or where clusters explain a good part of them, clusters and factors
+side by side: two blocks of coordinates, of which the labels say how much each counts (decoder.py).
 """
 
 from __future__ import annotations
@@ -21,18 +22,17 @@ from ..errors import InputError
 from ..table import Schema, Table
 from .cells import Cells, learn_cells
 from .factor_analysis import FactorAnalysis, fit_factors
-from .gaussian_mixture import GaussianMixture, fit_mixture
+from .gaussian_mixture import GaussianMixture
+from .latent import ROWS_FOR_CHOICE, Latent, by_gain, fit_latent, refined
 from .leaves import leaf_components
 
 Float = NDArray[np.float64]
 
-KINDS = ("auto", "products", "factors", "mixture", "trees", "columns")
+KINDS = ("auto", "products", "factors", "mixture", "both", "trees", "columns")
 CONSTANT = 0.4  # the constant coordinate beside a part of norm at most 1
 OFTEN, MOST_OFTEN = 0.5, 12  # coverage of an often-observed column; how many there may be
-FACTORS, COMPONENTS = (1, 2, 4, 8), (2, 6, 12, 24)
 MOST_FILL_FACTORS = 8  # behind the filled cells of products
-HIDDEN, FITTED = 0.15, 0.6  # shares of the cells hidden and of the rows fitted in the choice of family
-ROWS_FOR_CHOICE = 4000
+SECOND_WEIGHT = 0.25  # squared length of the factors beside the clusters' 1
 FEWEST_ROWS = 30  # a smaller pool is mapped by its columns
 WIDEST_COLUMNS = 64  # coordinates kept of "columns"
 
@@ -46,10 +46,37 @@ class Whitening:
     radius: float
 
     def __call__(self, psi: Float) -> Float:
+        return np.column_stack([np.full(len(psi), CONSTANT), self.part(psi)]) / np.sqrt(1 + CONSTANT**2)
+
+    def part(self, psi: Float) -> Float:
+        """The coordinates beside the constant, of norm at most 1."""
         A = (psi - self.mean) @ self.projection
         norm = np.sqrt((A * A).sum(axis=1, keepdims=True))
-        A *= np.minimum(1, self.radius / np.maximum(norm, 1e-12)) / self.radius
-        return np.column_stack([np.full(len(A), CONSTANT), A]) / np.sqrt(1 + CONSTANT**2)
+        return A * (np.minimum(1, self.radius / np.maximum(norm, 1e-12)) / self.radius)
+
+    @property
+    def blocks(self) -> NDArray[np.intp]:
+        """Of each coordinate of phi: 0 for the constant, then one number for each block."""
+        return np.r_[0, np.ones(self.projection.shape[1], dtype=np.intp)]
+
+
+@dataclass(frozen=True)
+class TwoBlocks:
+    """A main and a second psi, side by side, each whitened by itself; with the constant in front, |phi| <= 1."""
+
+    main: Whitening
+    second: Whitening
+
+    def __call__(self, psi: Float) -> Float:
+        width = len(self.main.mean)
+        blocks = np.full(len(psi), CONSTANT), self.main.part(psi[:, :width]), self.second.part(psi[:, width:])
+        scales = 1.0, 1.0, np.sqrt(SECOND_WEIGHT)
+        phi = np.column_stack([scale * block for scale, block in zip(scales, blocks, strict=True)])
+        return phi / np.sqrt(1 + SECOND_WEIGHT + CONSTANT**2)
+
+    @property
+    def blocks(self) -> NDArray[np.intp]:
+        return np.r_[self.main.blocks, 2 * self.second.blocks[1:]]
 
 
 @dataclass(frozen=True)
@@ -68,7 +95,7 @@ class PoolMap:
 class Representation(PoolMap):
     """A learned map. Made by ``learn_representation`` (or from released moments by ``private_map``).
 
-    kind        "products", "factors", "mixture", "trees" or "columns"
+    kind        "products", "factors", "mixture", "both", "trees" or "columns"
     reference   (m, D) rows of phi that stand for the pool: its own, or synthetic ones of a released model
     released    True if it was made from released numbers only
     """
@@ -76,7 +103,7 @@ class Representation(PoolMap):
     kind: str
     cells: Cells
     encoder: Callable[[Float], Float]
-    whitening: Whitening
+    whitening: Whitening | TwoBlocks
     reference: Float
     released: bool = False
 
@@ -87,6 +114,12 @@ class Representation(PoolMap):
     @property
     def n_dimensions(self) -> int:
         return self.reference.shape[1]
+
+    @property
+    def block_energy(self) -> Float:
+        """Mean square over the pool of each coordinate's whole block, (D,)."""
+        squares = np.bincount(self.whitening.blocks, (self.reference**2).mean(axis=0))
+        return np.maximum(squares, 1e-9)[self.whitening.blocks]
 
     def transform(self, X: Any) -> Float:
         """Rows X (n, d) -> phi (n, D), |phi| <= 1; column 0 is the constant."""
@@ -109,6 +142,17 @@ class Responsibilities:
 
     def __call__(self, Z: Float) -> Float:
         return np.column_stack([m.responsibilities(Z) for m in self.models])
+
+
+@dataclass(frozen=True)
+class ClustersAndFactors:
+    """Shares of clusters, then factor scores."""
+
+    clusters: Responsibilities
+    factors: FactorScores
+
+    def __call__(self, Z: Float) -> Float:
+        return np.column_stack([self.clusters(Z), self.factors(Z)])
 
 
 @dataclass(frozen=True)
@@ -180,7 +224,15 @@ def learn_representation(
     else:
         kind, encoder = _latent(Z, kind, rng)
     psi = encoder(Z)
-    whitening = whiten(psi, *_softness(kind, encoder))
+    whitening: Whitening | TwoBlocks
+    if isinstance(encoder, ClustersAndFactors):
+        width = psi.shape[1] - encoder.factors.model.n_factors
+        whitening = TwoBlocks(
+            whiten(psi[:, :width], *_softness("mixture", encoder.clusters)),
+            whiten(psi[:, width:], *_softness("factors", encoder.factors)),
+        )
+    else:
+        whitening = whiten(psi, *_softness(kind, encoder))
     return Representation(table.schema, kind, cells, encoder, whitening, whitening(psi))
 
 
@@ -219,49 +271,22 @@ def _softness(kind: str, encoder: Callable[[Float], Float]) -> tuple[float, floa
 
 
 def _latent(Z: Float, kind: str, rng: np.random.Generator) -> tuple[str, Callable[[Float], Float]]:
-    """Factors, mixtures or the leaves of trees on cells filled by the better of the two."""
-    families = {"factors": (True, False), "mixture": (False, True)}.get(kind, (True, True))
-    best, mixtures = best_latent(Z, rng, *families)
+    """Factors, clusters, both, or the leaves of trees on cells filled by the better of the two."""
+    fitted = fit_latent(Z, rng, with_factors=kind != "mixture", with_mixtures=kind != "factors")
+    best = fitted.best
     if best is None:
         return "columns", Columns()
     if kind == "trees":
-        return "trees", leaf_components(Z, best, rng)
+        return "trees", leaf_components(Z, refined(Z, best, rng), rng)
+    if (kind == "both" or (kind == "auto" and fitted.clustered)) and fitted.factors and fitted.mixtures:
+        factors = FactorScores(refined(Z, max(fitted.factors, key=by_gain)[1], rng))
+        return "both", ClustersAndFactors(_clusters(Z, fitted, rng), factors)
     if isinstance(best, FactorAnalysis):
-        return "factors", FactorScores(best)
+        return "factors", FactorScores(refined(Z, best, rng))
     if len(best.weights) == 2:
-        return "mixture", Responsibilities((best,))
-    others = (best if len(m.weights) == len(best.weights) else _refined(Z, m, rng) for m in mixtures)
-    return "mixture", Responsibilities(tuple(others))
+        return "mixture", Responsibilities((refined(Z, best, rng),))
+    return "mixture", _clusters(Z, fitted, rng)
 
 
-def best_latent(
-    Z: Float, rng: np.random.Generator, with_factors: bool = True, with_mixtures: bool = True
-) -> tuple[FactorAnalysis | GaussianMixture | None, list[GaussianMixture]]:
-    """The model with the best held-out density of hidden cells given the others, refined on all rows Z (n, p).
-
-    Also all mixtures that were fitted on the way, unrefined. None if Z has too few rows and columns for any.
-    """
-    chosen = rng.permutation(len(Z))[:ROWS_FOR_CHOICE]
-    n_fitted = int(FITTED * len(chosen))
-    hidden = np.where(rng.random((len(chosen), Z.shape[1])) < HIDDEN, np.nan, Z[chosen])
-    fitted, held, held_all = hidden[:n_fitted], hidden[n_fitted:], Z[chosen[n_fitted:]]
-
-    def gain(model: FactorAnalysis | GaussianMixture) -> float:
-        return float((model.log_likelihood(held_all) - model.log_likelihood(held)).mean())
-
-    factors = [fit_factors(fitted, q, n_steps=12) for q in FACTORS if q < Z.shape[1] and with_factors]
-    mixtures = [
-        fit_mixture(fitted, k, rng, n_steps=25, n_starts=3 if k == 2 else 1)
-        for k in COMPONENTS if 5 * k <= n_fitted and with_mixtures
-    ]
-    if not factors and not mixtures:
-        return None, []
-    models: list[FactorAnalysis | GaussianMixture] = [*factors, *mixtures]
-    best = max(models, key=gain)
-    if isinstance(best, FactorAnalysis):
-        return fit_factors(Z, best.n_factors, n_steps=10, start=best), mixtures
-    return _refined(Z, best, rng), mixtures
-
-
-def _refined(Z: Float, model: GaussianMixture, rng: np.random.Generator) -> GaussianMixture:
-    return fit_mixture(Z, len(model.weights), rng, n_steps=10, start=model)
+def _clusters(Z: Float, fitted: Latent, rng: np.random.Generator) -> Responsibilities:
+    return Responsibilities(tuple(refined(Z, model, rng) for _, model in fitted.mixtures))
