@@ -16,6 +16,7 @@ from ._jit import jit
 
 Array = NDArray[Any]
 NO_VALUE = 1e300
+OUT = 1e299  # gradients above it are NO_VALUE plus a few couplings
 
 
 @jit()
@@ -25,15 +26,16 @@ def share(
     """Improve the shares L (n, n), ``trial`` being those of the next step; True when there is nothing left to gain.
 
     progress (3,) float64: best lower bound met, step length, steps without a gain; reduced (n,): d_i + its best
-    partners at that bound. Cost: ``steps`` times n sorts of n.
+    partners at that bound. Cost: ``steps`` times n choices of k - 1 among n.
     """
     n = W.shape[0]
     picks, x = np.empty((n, n), np.int8), np.empty(n, np.int8)
-    value = np.empty(n)
+    value, lowest = np.empty(n), np.empty(n)
     for _ in range(steps):
         for i in range(n):
-            value[i] = d[i] + _pick_lowest(trial[i], k - 1, i, picks[i])
-        bound = _pick_lowest(value, k, -1, x)
+            trial[i, i] = NO_VALUE  # no variable is its own partner
+            value[i] = d[i] + _pick_lowest(trial[i], k - 1, lowest, picks[i])
+        bound = _pick_lowest(value, k, lowest, x)
         if bound > progress[0] + 1e-9 * abs(progress[0]):
             progress[0], progress[2] = bound, 0
             L[:] = trial
@@ -58,18 +60,44 @@ def share(
 
 
 @jit()
-def _pick_lowest(values: Array, count: int, without: int, picked: Array) -> float:
-    """Sum of the ``count`` lowest values, leaving ``without`` out; picked flags them."""
-    order = np.argsort(values)
-    total, taken = 0.0, 0
-    for p in range(values.shape[0]):
-        i = order[p]
-        picked[i] = 0
-        if i != without and taken < count:
-            picked[i] = 1
-            total += values[i]
-            taken += 1
+def _pick_lowest(values: Array, count: int, lowest: Array, picked: Array) -> float:
+    """Sum of the ``count`` lowest values, which ``picked`` flags; lowest (n,) is scratch."""
+    if count == 0:
+        picked[:] = 0
+        return 0.0
+    total, highest = _sum_lowest(values, values.shape[0], count, lowest)
+    ties = 0
+    for q in range(count):
+        ties += lowest[q] == highest
+    for j in range(values.shape[0]):
+        picked[j] = values[j] < highest
+        if values[j] == highest and ties > 0:
+            picked[j] = 1
+            ties -= 1
     return total
+
+
+@jit()
+def _sum_lowest(values: Array, m: int, count: int, lowest: Array) -> tuple[float, float]:
+    """Sum and largest of the ``count`` lowest of values[:m]; insertion into a sorted list, for dozens of values."""
+    filled = 0
+    for j in range(m):
+        v = values[j]
+        if filled == count:
+            if v >= lowest[count - 1]:
+                continue
+            p = count - 1
+        else:
+            p = filled
+            filled += 1
+        while p > 0 and lowest[p - 1] > v:
+            lowest[p] = lowest[p - 1]
+            p -= 1
+        lowest[p] = v
+    total = 0.0
+    for p in range(count):
+        total += lowest[p]
+    return total, lowest[count - 1]
 
 
 @jit()
@@ -108,7 +136,7 @@ def branch(
     While unfinished, the minimum is at least the lowest ``bound`` of the levels on the path with tried < 2.
     """
     n = W.shape[0]
-    scratch = np.empty(n)
+    scratch, lowest_values = np.empty(n), np.empty(n)
     for _ in range(nodes):
         if level < 0:
             return -1
@@ -121,7 +149,7 @@ def branch(
         chosen = count[level] + (1 if include else 0)
         value = f[level] + (g[level, level] if include else 0.0)
         left = k - chosen
-        if include and twin[level] >= 0 and tried[twin[level]] == 2:
+        if include and (g[level, level] >= OUT or (twin[level] >= 0 and tried[twin[level]] == 2)):
             continue
         if n - after < left or bound[level] >= best_f[0] - tolerance:
             continue
@@ -144,11 +172,12 @@ def branch(
         for j in range(after, n):
             g[after, j] = g[level, j] + (W[level, j] if include else 0.0)
             scratch[j - after] = g[after, j] + table[j, left - 1]
-        ordered = np.partition(scratch[: n - after], left - 1)
-        limit = value
-        for q in range(left):
-            limit += ordered[q]
+        limit, highest = _sum_lowest(scratch, n - after, left, lowest_values)
+        limit += value
         if limit < best_f[0] - tolerance:
+            for j in range(after, n):  # who raises the bound to the best by joining stays out of everything below
+                if scratch[j - after] > highest and limit - highest + scratch[j - after] >= best_f[0] - tolerance:
+                    g[after, j] = NO_VALUE
             level = after
             f[level], count[level], bound[level], tried[level] = value, chosen, limit, 0
     return level
