@@ -36,6 +36,31 @@ class Release:
         self.ledger.release_sum(self.rows, clip=1.0, sigma=SIGMA, name=str(next(self.names)))
 
 
+class StreamRound:
+    """The 100th round of a stream with 20 new rows a round."""
+
+    params = (50, 1000)
+    param_names = ("d",)
+
+    def setup(self, d: int) -> None:
+        self.ledger = Ledger(":memory:", **TERMS)
+        self.stream = self.ledger.stream(d, clip=1.0, sigma=SIGMA, decay=0.95, name="stream")
+        self.rows, self.ids = np.random.default_rng(0).standard_normal((20, d)), count()
+        for _ in range(100):
+            self.time_round(d)
+
+    def teardown(self, d: int) -> None:
+        self.ledger.close()
+
+    def time_round(self, d: int) -> None:
+        self.stream.release(self.rows, [next(self.ids) for _ in range(20)])
+
+    def track_deviation_of_the_sixth_sum(self, d: int) -> float:
+        """Of six rounds declared ahead, in clip norms / mu: 1.624; six separate releases have 2.449."""
+        six = self.ledger.stream(1, clip=1.0, sigma=SIGMA, horizon=6, name=f"six {next(self.ids)}")
+        return float(six.deviations(6)[-1] / SIGMA)
+
+
 class History:
     params = (10, 100, 1000)
     param_names = ("releases",)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from scipy import sparse
 
 from benchmarks.common import ROWS
 from ppal_fast.kernels import clipping, noise
-from ppal_fast.privacy import PublicMask, masked_clip_noise
+from ppal_fast.privacy import PublicMask, masked_clip_noise, sparse_clip_noise
 
 KEY = np.arange(8, dtype=np.uint32)
 
@@ -82,3 +83,27 @@ class IntegerClipSum:
     def time_sum(self, rows: int, rows_per_owner: int) -> None:
         total = np.zeros(50, np.int64)
         clipping.integer_clip_sum(self.rows, self.starts, 1.0, 2.0**26, 2**26, total)
+
+
+class SparseStep:
+    """256 sparse rows, 50 entries each: the step for simulation, and the integer sum of the same rows for release."""
+
+    params = (1_000, 20_000, 1_000_000)
+    param_names = ("columns",)
+
+    def setup(self, columns: int) -> None:
+        rng = np.random.default_rng(0)
+        self.rows = sparse.random(256, columns, density=50 / columns, format="csr", random_state=0, dtype=np.float32)
+        self.residuals = rng.standard_normal(256).astype(np.float32)
+        self.starts, self.columns = self.rows.indptr.astype(np.intp), self.rows.indices.astype(np.intp)
+        self.values, self.total = self.rows.data.astype(np.float64), np.zeros(columns, np.int64)
+        self.time_simulated(columns)
+        self.time_integer_sum(columns)
+
+    def time_simulated(self, columns: int) -> None:
+        sparse_clip_noise(self.rows, self.residuals, clip=1.0, sigma=1.0, random_state=0)
+
+    def time_integer_sum(self, columns: int) -> None:
+        clipping.sparse_integer_clip_sum(
+            self.starts, self.columns, self.values, 1.0, 2.0**24, 2**24, self.total
+        )

@@ -112,6 +112,34 @@ def test_nothing_costs_nothing_and_more_costs_more() -> None:
     assert mu_of_epsilon(1.0, 1e-9) < mu_of_epsilon(1.0, 1e-5) < mu_of_epsilon(1.1, 1e-5)
 
 
+@pytest.mark.parametrize("delta", [1e-3, 1e-5, 1e-9, 1e-12])
+@pytest.mark.parametrize("epsilon", [0.05, 0.5, 2.0, 8.0, 30.0])
+def test_dp_accounting_agrees(epsilon: float, delta: float) -> None:
+    """Its privacy loss distribution gives the same epsilon, up to its own discretisation; its RDP is looser."""
+    pytest.importorskip("dp_accounting", reason="the extra [accounting] is not installed")
+    from dp_accounting import GaussianDpEvent, SelfComposedDpEvent
+    from dp_accounting.pld import PLDAccountant
+    from dp_accounting.rdp import RdpAccountant
+
+    for n in (1, 50):
+        event = SelfComposedDpEvent(GaussianDpEvent(gaussian_sigma(epsilon, delta, n)), n)
+        assert PLDAccountant().compose(event).get_epsilon(delta) == pytest.approx(epsilon, rel=2e-5)
+        assert epsilon < RdpAccountant().compose(event).get_epsilon(delta) < 1.4 * epsilon
+
+
+def test_dp_accounting_agrees_on_releases_of_different_noise() -> None:
+    pytest.importorskip("dp_accounting", reason="the extra [accounting] is not installed")
+    from dp_accounting import GaussianDpEvent
+    from dp_accounting.pld import PLDAccountant
+
+    accountant = PLDAccountant(value_discretization_interval=1e-3)
+    sigmas = [3.0, 7.5, 2.2, 11.0, 4.1]
+    for sigma in sigmas:
+        accountant.compose(GaussianDpEvent(sigma))
+    mu = math.sqrt(sum(sigma**-2 for sigma in sigmas))
+    assert accountant.get_epsilon(1e-6) == pytest.approx(epsilon_of_mu(mu, 1e-6), rel=2e-3)
+
+
 @pytest.mark.parametrize(
     ("call", "name"),
     [

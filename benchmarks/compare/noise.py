@@ -1,4 +1,4 @@
-"""Noise and private sums: numpy, torch, OpenDP.
+"""Noise and private sums: numpy, torch, OpenDP, diffprivlib; the noisy training steps are in noisy_steps.py.
 
 Only noise on a grid may be released: floating-point noise leaks through the values that it can take. The column "off
 the grid" is the share of values that are not whole multiples of the grid step, in per cent. numpy's and torch's noise
@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.compare import noisy_steps
 from benchmarks.compare.contest import Contestant, compete
 
 N_NORMALS = 1_000_000
-N_GRID, DEVIATION = 20_000, 1_000.0
+N_GRID, DEVIATION = 50_000, 1_000.0
 N_ROWS, N_COLUMNS, CLIP, SIGMA = 10_000, 50, 1.0, 4.0
-N_GROUPS, N_NOISY, N_PARAMETERS = 10_000, 200, 50
+N_FINE, FINE_DEVIATION = 1_000_000, 2.0**30
 
 
 def main() -> None:
@@ -37,7 +38,9 @@ def main() -> None:
         [
             Contestant("ppal_fast, rounded Gaussian", _our_grid_noise),
             Contestant("numpy, floating point", _numpy_noise),
+            Contestant("numpy, exact, Canonne et al.", _numpy_discrete),
             Contestant("OpenDP make_gaussian, integers", _opendp_noise, ("opendp",)),
+            Contestant("diffprivlib GaussianDiscrete / 20", _diffprivlib_noise, ("diffprivlib",)),
         ],
         {"off the grid %": lambda x: 100 * float(np.mean(np.asarray(x) != np.round(x)))},
     )
@@ -51,15 +54,14 @@ def main() -> None:
         {},
     )
     compete(
-        f"clip and noise on {N_NOISY} of {N_GROUPS:,} groups of {N_PARAMETERS} parameters (for simulation)",
+        f"{N_FINE:,} draws of Gaussian noise with a deviation of 2^30 grid steps",
         [
-            Contestant("ppal_fast, masked", _our_masked),
-            Contestant("numpy, masked", _numpy_masked),
-            Contestant("torch, masked", _torch_masked, ("torch",)),
-            Contestant("numpy, every group", _numpy_every_group),
+            Contestant("ppal_fast, rounded Gaussian", lambda: _our_grid_noise(N_FINE, FINE_DEVIATION)),
+            Contestant("numpy, floating point", lambda: _numpy_noise(N_FINE, FINE_DEVIATION)),
         ],
         {},
     )
+    noisy_steps.main()
 
 
 def _our_normals(dtype: str) -> Callable[[], Any]:
@@ -81,15 +83,61 @@ def _torch_normals(dtype: str) -> Callable[[], Any]:
     return lambda: out.normal_()
 
 
-def _our_grid_noise() -> Callable[[], Any]:
+def _our_grid_noise(n: int = N_GRID, deviation: float = DEVIATION) -> Callable[[], Any]:
     from ppal_fast.privacy.randomness import NoiseStream
 
-    return lambda: NoiseStream().rounded_gaussian(N_GRID, DEVIATION)
+    return lambda: NoiseStream().rounded_gaussian(n, deviation)
 
 
-def _numpy_noise() -> Callable[[], Any]:
+def _numpy_noise(n: int = N_GRID, deviation: float = DEVIATION) -> Callable[[], Any]:
     rng = np.random.default_rng(0)
-    return lambda: rng.normal(0.0, DEVIATION, N_GRID)
+    return lambda: rng.normal(0.0, deviation, n)
+
+
+def _numpy_discrete() -> Callable[[], Any]:
+    """The exact discrete Gaussian of Canonne, Kamath, Steinke 2020 (arXiv:2004.00010, algorithm 3) on whole arrays."""
+    rng, square, t = np.random.default_rng(0), int(DEVIATION) ** 2, int(DEVIATION) + 1
+
+    def below_one(numerator: Any, denominator: int) -> Any:
+        """True with probability exp(-numerator / denominator), for a quotient of at most 1."""
+        heads, tossed, k = np.ones(len(numerator), bool), np.arange(len(numerator)), 1
+        while tossed.size:
+            tossed = tossed[rng.integers(denominator * k, size=tossed.size) < numerator[tossed]]
+            heads[tossed] = ~heads[tossed]
+            k += 1
+        return heads
+
+    def coin(numerator: Any, denominator: int) -> Any:
+        heads = below_one(numerator % denominator, denominator)
+        for i in range(int(numerator.max() // denominator)):
+            more = numerator // denominator > i
+            heads[more] &= below_one(np.ones(int(more.sum()), np.int64), 1)
+        return heads
+
+    def run() -> Any:
+        found: list[Any] = []
+        while sum(map(len, found)) < N_GRID:
+            rest = rng.integers(t, size=2 * N_GRID)
+            rest = rest[coin(rest, t)]
+            turns, going = np.zeros(len(rest), np.int64), np.arange(len(rest))
+            while going.size:
+                going = going[below_one(np.ones(going.size, np.int64), 1)]
+                turns[going] += 1
+            size, negative = rest + t * turns, rng.integers(2, size=len(rest)) == 1
+            size, negative = (a[~(negative & (size == 0))] for a in (size, negative))
+            kept = coin((size * t - square) ** 2, 2 * square * t**2)
+            found.append(np.where(negative, -size, size)[kept])
+        return np.concatenate(found)[:N_GRID]
+
+    return run
+
+
+def _diffprivlib_noise() -> Callable[[], Any]:
+    """One value at a time: a twentieth of the job, so that a round ends."""
+    from diffprivlib.mechanisms import GaussianDiscrete
+
+    mechanism = GaussianDiscrete(epsilon=0.01, delta=1e-5, sensitivity=1)
+    return lambda: [mechanism.randomise(0) for _ in range(N_GRID // 20)]
 
 
 def _opendp_noise() -> Callable[[], Any]:
@@ -131,58 +179,3 @@ def _opendp_sum() -> Callable[[], Any]:
     rows = _rows()
     mechanism = dp.m.make_gaussian(dp.vector_domain(dp.atom_domain(T=float, nan=False)), dp.l2_distance(T=float), SIGMA)
     return lambda: mechanism(rows.sum(axis=0).tolist())
-
-
-def _gradients() -> tuple[Any, Any]:
-    rng = np.random.default_rng(0)
-    mask = np.zeros(N_GROUPS, dtype=bool)
-    mask[rng.choice(N_GROUPS, N_NOISY, replace=False)] = True
-    return rng.standard_normal((N_GROUPS, N_PARAMETERS)), mask
-
-
-def _our_masked() -> Callable[[], Any]:
-    from ppal_fast.privacy import PublicMask, masked_clip_noise
-
-    gradients, mask = _gradients()
-    public = PublicMask(mask, "drawn for this benchmark")
-    return lambda: masked_clip_noise(gradients, public, clip=CLIP, sigma=SIGMA)
-
-
-def _numpy_masked() -> Callable[[], Any]:
-    gradients, mask = _gradients()
-    rng = np.random.Generator(np.random.SFC64(0))
-
-    def run() -> Any:
-        noisy = np.zeros_like(gradients)
-        chosen = gradients[mask]
-        scale = np.minimum(1.0, CLIP / np.sqrt(np.einsum("ij,ij->i", chosen, chosen)))
-        noisy[mask] = chosen * scale[:, None] + rng.normal(0.0, SIGMA * CLIP, chosen.shape)
-        return noisy
-
-    return run
-
-
-def _torch_masked() -> Callable[[], Any]:
-    import torch
-
-    gradients, mask = (torch.as_tensor(a) for a in _gradients())
-
-    def run() -> Any:
-        noisy = torch.zeros_like(gradients)
-        chosen = gradients[mask]
-        scale = (CLIP / chosen.norm(dim=1)).clamp(max=1.0)
-        noisy[mask] = chosen * scale[:, None] + SIGMA * CLIP * torch.randn_like(chosen)
-        return noisy
-
-    return run
-
-
-def _numpy_every_group() -> Callable[[], Any]:
-    gradients, _ = _gradients()
-    rng = np.random.Generator(np.random.SFC64(0))
-
-    def run() -> Any:
-        scale = np.minimum(1.0, CLIP / np.sqrt(np.einsum("ij,ij->i", gradients, gradients)))
-        return gradients * scale[:, None] + rng.normal(0.0, SIGMA * CLIP, gradients.shape)
-
-    return run
