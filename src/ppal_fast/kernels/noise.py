@@ -198,8 +198,8 @@ def inverse_normals(words: UInt32, x: Float, error: Float) -> None:
 @jit(fastmath={"contract"})
 def rounded_gaussian(
     out: Int64, deviation: float, key: UInt32, nonce: np.uint64, first_chunk: np.uint64
-) -> None:
-    """out_i = round(S Phi^-1(U_i)) where float64 decides it, else AMBIGUOUS.
+) -> int:
+    """out_i = round(S Phi^-1(U_i)) where float64 decides it, else AMBIGUOUS; returns the number of the latter.
 
     out (n,) int64; deviation S in (0, 2**40] grid units; key (8,) uint32; nonce, first_chunk uint64.
     Cost: 2 words and about 40 multiplications a sample. Source: contracts 2 and 3, docs/privacy/rounded_gaussian.md.
@@ -207,15 +207,19 @@ def rounded_gaussian(
     words = np.empty(WORDS, np.uint32)
     x = np.empty(PER_CHUNK)
     error = np.empty(PER_CHUNK)
+    ambiguous = 0
     for chunk in range((out.size + PER_CHUNK - 1) // PER_CHUNK):
         chacha12(words, key, nonce, (first_chunk + _u64(chunk)) * _u64(BLOCKS))
         inverse_normals(words, x, error)
         start = chunk * PER_CHUNK
-        for i in range(min(PER_CHUNK, out.size - start)):
+        samples = out[start : start + PER_CHUNK]
+        for i in range(samples.size):
             y = deviation * x[i]
             k = math.floor(y + 0.5)
             decided = abs(y - k) < 0.5 - deviation * error[i]
-            out[start + i] = np.int64(k) if decided else AMBIGUOUS
+            samples[i] = np.int64(k) if decided else AMBIGUOUS
+            ambiguous += not decided
+    return ambiguous
 
 
 def draw_rounded_gaussian(n: int, deviation: float, key: UInt32, nonce: int = 0, n_jobs: int = 1) -> Int64:
@@ -224,14 +228,14 @@ def draw_rounded_gaussian(n: int, deviation: float, key: UInt32, nonce: int = 0,
     key (8,) uint32 contiguous. A sample that 512 bits cannot decide (probability below 2**-320) becomes 0.
     """
     out = np.empty(n, dtype=np.int64)
-    in_chunks(
-        lambda start, stop: rounded_gaussian(
-            out[start:stop], deviation, key, np.uint64(nonce), np.uint64(start // PER_CHUNK)
-        ),
-        n, PER_CHUNK, n_jobs,
-    )
-    for i in np.flatnonzero(out == AMBIGUOUS):
-        out[i] = decide(int(i), deviation, key, nonce)
+
+    def work(start: int, stop: int) -> None:
+        part = out[start:stop]
+        if rounded_gaussian(part, deviation, key, np.uint64(nonce), np.uint64(start // PER_CHUNK)):
+            for i in np.flatnonzero(part == AMBIGUOUS):
+                part[i] = decide(start + int(i), deviation, key, nonce)
+
+    in_chunks(work, n, PER_CHUNK, n_jobs)
     return out
 
 
