@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._jit import jit
+from ._tile import LANES as LANES  # of every caller too
+from ._tile import ROWS, multiply_rows
 from .fields import FAST, add_rows, descend, ising_of, uniform
 
 Array = NDArray[Any]
-LANES = 32  # replicas side by side: two vectors of 16 floats
 # forces of the lanes over that of the source: replicas of one strength settle alike where there are biases
 SPREAD = np.geomspace(0.4, 2.5, LANES).astype(np.float32)
-PAD = 8  # the lane kernels take n in multiples of this; the padding has no couplings
+PAD = ROWS  # the lane kernels take n in multiples of this; the padding has no couplings
 
 
 @jit(fastmath=FAST)
@@ -79,27 +80,16 @@ def discrete(
 def multiply(J: Array, indptr: Array, indices: Array, b: Array, X: Array, F: Array) -> None:
     """F = b + J X, X (n, LANES) float32, J dense (n, n) or CSR weights. Cost: 2 nnz LANES flops.
 
-    Dense: two rows by eight columns at a time, so that sixteen couplings serve every load of X.
+    Dense: n in multiples of PAD, ROWS rows at a time with their sums in registers.
     """
     n = X.shape[0]
-    for i in range(n):
-        for r in range(LANES):
-            F[i, r] = b[i]
     if J.ndim == 2:
-        for i in range(0, n, 2):
-            p, q = F[i], F[i + 1]
-            for j in range(0, n, 8):
-                u, v = J[i, j:j + 8], J[i + 1, j:j + 8]
-                u0, u1, u2, u3, u4, u5, u6, u7 = u[0], u[1], u[2], u[3], u[4], u[5], u[6], u[7]
-                v0, v1, v2, v3, v4, v5, v6, v7 = v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7]
-                for r in range(LANES):
-                    x0, x1, x2, x3 = X[j, r], X[j + 1, r], X[j + 2, r], X[j + 3, r]
-                    x4, x5, x6, x7 = X[j + 4, r], X[j + 5, r], X[j + 6, r], X[j + 7, r]
-                    p[r] += u0 * x0 + u1 * x1 + u2 * x2 + u3 * x3 + u4 * x4 + u5 * x5 + u6 * x6 + u7 * x7
-                    q[r] += v0 * x0 + v1 * x1 + v2 * x2 + v3 * x3 + v4 * x4 + v5 * x5 + v6 * x6 + v7 * x7
+        for i in range(0, n, ROWS):
+            multiply_rows(J, X, b, F, i)
     else:
         for i in range(n):
             p = F[i]
+            p[:] = b[i]
             for at in range(indptr[i], indptr[i + 1]):
                 weight, x = J[at], X[indices[at]]
                 for r in range(LANES):
@@ -137,11 +127,12 @@ def lanes(
             for r in range(LANES):
                 drift[r] *= soft / np.float32(n)
         for i in range(n):
+            x, y, force = X[i], Y[i], F[i]
             for r in range(LANES):
-                momentum = Y[i, r] - step * (strengths[r] * F[i, r] + back * X[i, r] + drift[r])
-                position = X[i, r] + step * momentum
-                X[i, r] = min(max(position, -one), one)
-                Y[i, r] = zero if abs(position) > one else momentum
+                momentum = y[r] - step * (strengths[r] * force[r] + back * x[r] + drift[r])
+                position = x[r] + step * momentum
+                x[r] = min(max(position, -one), one)
+                y[r] = zero if abs(position) > one else momentum
 
 
 @jit(fastmath=FAST)

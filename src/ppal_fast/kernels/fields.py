@@ -230,7 +230,7 @@ def pack_small_whole(J: Array, sums: Array, sizes: Array, squares: Array, C: Arr
             return -1
         total, size, square, filled = 0, 0, 0, 0
         for j in range(row.shape[0]):
-            w = np.int32(packed[j] // 2)
+            w: Any = np.int32(packed[j] // 2)
             total += w
             size += abs(w)
             square += w * w
