@@ -29,6 +29,56 @@ class CompleteRows:
         return _error(self.model, self.queries)
 
 
+class Workloads:
+    """The sizes that docs/density.md speaks of, queries x references."""
+
+    params = (["double", "single"], ["10,000 x 200", "10,000 x 10,000", "10,000 x 10,000, 50 columns"])
+    param_names = ("precision", "workload")
+
+    def setup(self, precision: str, workload: str) -> None:
+        columns = 50 if "50 columns" in workload else 15
+        references = 200 if workload.endswith("x 200") else 10_000
+        self.model = KernelDensity(BANDWIDTH, precision=precision).fit(dense_table(references, columns))
+        self.queries = dense_table(10_000, columns, seed=1)
+
+    def time_score(self, precision: str, workload: str) -> None:
+        self.model.score_samples(self.queries)
+
+
+class Large:
+    """100,000 x 100,000, 15 columns, on all processors: seconds, so it runs once."""
+
+    params = ([0.0, 0.8],)
+    param_names = ("missing",)
+    timeout, number, repeat, warmup_time = 300, 1, 1, 0.0
+
+    def setup(self, missing: float) -> None:
+        self.model = KernelDensity(BANDWIDTH, n_jobs=-1).fit(sparse_table(100_000, 15, missing))
+        self.queries = sparse_table(100_000, 15, missing, seed=1)
+
+    def time_score(self, missing: float) -> None:
+        self.model.score_samples(self.queries)
+
+
+class Pruning:
+    """A relative tolerance where it pays, near a surface of two dimensions, and where it must cost nothing."""
+
+    params = ([0.0, 1e-6], ["surface", "all directions"])
+    param_names = ("rtol", "rows")
+
+    def setup(self, rtol: float, rows: str) -> None:
+        table = dense_table(24_000)
+        if rows == "surface":
+            table = 4 * np.sin(dense_table(24_000, 2) @ dense_table(2, 15, seed=2)) + 0.2 * table
+        self.model, self.queries = KernelDensity(BANDWIDTH, rtol=rtol).fit(table[:20_000]), table[20_000:]
+
+    def time_score(self, rtol: float, rows: str) -> None:
+        self.model.score_samples(self.queries)
+
+    def track_max_error(self, rtol: float, rows: str) -> float:
+        return _error(self.model, self.queries)
+
+
 class MissingCells:
     """1,000 queries against tables with missing cells, 15 columns."""
 
@@ -111,15 +161,15 @@ class Ratio:
 class Memory:
     """Peak memory of the process: it must grow with the rows, never with rows times queries."""
 
-    params = ([10_000, 30_000, 100_000],)
-    param_names = ("rows_and_queries",)
+    params = ([10_000, 30_000, 100_000], [0.0, 0.8])
+    param_names = ("rows_and_queries", "missing")
     timeout = 300
 
-    def setup(self, rows: int) -> None:
-        self.rows, self.queries = dense_table(rows, 5), dense_table(rows, 5, seed=1)
+    def setup(self, rows: int, missing: float) -> None:
+        self.rows, self.queries = sparse_table(rows, 15, missing), sparse_table(rows, 15, missing, seed=1)
 
-    def peakmem_score(self, rows: int) -> None:
-        KernelDensity(BANDWIDTH, precision="single", n_jobs=-1).fit(self.rows).score_samples(self.queries)
+    def peakmem_score(self, rows: int, missing: float) -> None:
+        KernelDensity(BANDWIDTH, n_jobs=-1).fit(self.rows).score_samples(self.queries)
 
 
 class Private:
@@ -146,6 +196,6 @@ class Private:
 def _error(model: KernelDensity, queries: Float) -> float:
     """Largest error over the first 20 queries, rounded up to a power of two: what another build may differ by."""
     some = queries[:20]
-    exact = reference.log_density(model._rows, model.bandwidth_, some)
+    exact = reference.log_density(model._kernel.references, model.bandwidth_, some)
     error = float(np.abs(model.score_samples(some) - exact).max())
     return float(2.0 ** np.ceil(np.log2(max(error, 1e-16))))

@@ -144,6 +144,18 @@ PYBIND11_MODULE(_density, m) {
   }
   m.def("simd_level", [] { return kernels->name; },
         "The instruction set in use: baseline, avx2 or avx512; the environment variable PPAL_SIMD forces one.");
+  m.def(
+      "all_finite",
+      [](const Doubles& table) {
+        const double* cells = table.data();
+        const py::ssize_t count = table.size(), whole = count / 8 * 8;
+        double zero[8] = {};  // becomes NaN at a cell that is infinite or NaN
+        for (py::ssize_t i = 0; i < whole; i += 8)
+          for (int lane = 0; lane < 8; lane++) zero[lane] += 0 * cells[i + lane];
+        for (py::ssize_t i = whole; i < count; i++) zero[0] += 0 * cells[i];
+        return std::all_of(zero, zero + 8, [](double z) { return z == 0; });
+      },
+      py::arg("table").noconvert(), "Whether no cell is infinite or NaN; for one row in a fraction of numpy's time.");
   bind<double>(m, "Double", "Density in float64: log densities are right to 1e-9 against a float64 log-sum-exp.");
   bind<float>(m, "Single",
               "Density with float32 sums; rows on which those underflow or cancel are redone in float64.");

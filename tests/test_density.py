@@ -320,6 +320,19 @@ def test_a_long_call_answers_the_interrupt_key(n_jobs: str) -> None:
     assert out == "interrupted\n"
 
 
+def test_what_stops_one_piece_leaves_none_of_the_others() -> None:
+    begun = []
+
+    def score(piece: slice, threads: int) -> None:
+        begun.append(piece)
+        time.sleep(1e-4)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        edge.in_pieces(score, 100_000, 10**6, 4)
+    assert len(begun) <= 4
+
+
 def test_memory_does_not_grow_with_the_product_of_rows_and_queries(rng: np.random.Generator) -> None:
     X = rng.normal(size=(4000, 5))
     model = KernelDensity(0.5).fit(X)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -50,12 +51,12 @@ def read(
     if reset and not may_be_empty:
         fewest = 1
     plain = type(X) is np.ndarray and X.dtype == np.float64 and X.flags.c_contiguous and X.flags.aligned and X.ndim == 2
-    known = not reset and not hasattr(estimator, "feature_names_in_")
+    known = not reset and "feature_names_in_" not in vars(estimator)
     if plain and known and X.shape[1] == estimator.n_features_in_:  # spares the microseconds of validate_data
         rows: Float = X
     else:
         rows = _converted(estimator, X.values if isinstance(X, Table) else X, reset, name, fewest or 0)
-    if not np.isfinite(rows).all():
+    if not _density.all_finite(rows):
         if np.isinf(rows).any():
             row, column = np.argwhere(np.isinf(rows))[0]
             raise InputError(f"{name} has an infinite value in row {row}, column {column}; use NaN for a missing cell")
@@ -144,14 +145,35 @@ def in_pieces(score: Callable[[slice, int], None], n_queries: int, n_references:
     between two pieces.
     """
     workers = threads(n_jobs)
+    if n_queries <= FEWEST_QUERIES_PER_CALL:  # the latency of a single row counts
+        return score(slice(n_queries), workers)
     affordable = max(FEWEST_QUERIES_PER_CALL, PAIRS_PER_CALL // n_references // 12 * 12)
     share = -(-n_queries // (12 * PIECES)) * 12
     step = min(MOST_QUERIES_PER_CALL, affordable, max(UNSPLIT_QUERIES, share))
     pieces = [slice(first, first + step) for first in range(0, n_queries, step)]
     if 1 < workers <= len(pieces):
-        with ThreadPoolExecutor(workers) as pool:
-            for _ in pool.map(lambda piece: score(piece, 1), pieces):  # what is raised here cancels the pieces to come
-                pass
+        _share_out(score, pieces, workers)
     else:
         for piece in pieces:
             score(piece, workers)
+
+
+def _share_out(score: Callable[[slice, int], None], pieces: list[slice], workers: int) -> None:
+    """Each thread takes the next piece until none is left; an exception, or a signal at any moment, leaves none."""
+    pending = deque(pieces)
+
+    def work() -> None:
+        while pending:
+            try:
+                piece = pending.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            score(piece, 1)
+
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for task in [pool.submit(work) for _ in range(workers)]:
+                task.result()
+        except BaseException:
+            pending.clear()
+            raise

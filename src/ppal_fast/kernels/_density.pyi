@@ -6,6 +6,9 @@ from numpy.typing import NDArray
 def simd_level() -> str:
     """The instruction set in use: "baseline", "avx2" or "avx512"; the environment variable PPAL_SIMD forces one."""
 
+def all_finite(table: NDArray[np.float64]) -> bool:
+    """Whether no cell is infinite or NaN; for one row in a fraction of numpy's time."""
+
 class Double:
     """Density in float64: log densities are right to 1e-9 against a float64 log-sum-exp."""
 
