@@ -15,6 +15,7 @@ FLOORS = [
     {"_validate"},
     {"kernels"},
     {"qubo_model", "qubo_io"},
+    {"qubo_plan"},
     {"qubo_search"},
     {"qubo_cardinality"},
     {"table", "qubo", "privacy"},

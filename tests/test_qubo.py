@@ -18,7 +18,8 @@ from ppal_fast.errors import InputError
 from ppal_fast.kernels import reference
 from ppal_fast.qubo import select_batch
 from ppal_fast.qubo_cardinality import FixedCardinality, prove_minimum
-from ppal_fast.qubo_search import Clock, luby
+from ppal_fast.qubo_plan import luby
+from ppal_fast.qubo_search import Clock
 
 ALGORITHMS = ("auto", "bsb", "dsb", "annealing", "tabu", "swap")
 FAMILIES = ("small whole", "large whole", "halves", "real", "sparse", "zero")

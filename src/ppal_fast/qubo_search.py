@@ -7,7 +7,6 @@ found do not depend on how many threads share the runs. Parameters come from the
 from __future__ import annotations
 
 import heapq
-import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,13 +20,10 @@ from numpy.typing import NDArray
 
 from .kernels import bifurcation, fields, local_search
 from .qubo_model import Model
+from .qubo_plan import cooling, runs
 
 Array = NDArray[Any]
 RUNS = 32  # where neither their number nor a time limit is given
-# one-flip tabu looks at all n before every flip: ahead of annealing at n = 1000 (bqp), far behind at 2000 (K2000)
-MOST_FOR_TABU = 1500
-REHEAT = 200  # sweeps
-DENSE_WORK, SPARSE_SWEEPS = 0.2, 5e7  # see ``sweeps_of``
 SLICE = 0.5e-3  # seconds of kernel time between two looks at the clock, the target and Python's signals
 Found = tuple[float, Array]
 
@@ -127,15 +123,6 @@ def run_all(jobs: Iterator[Callable[[], None]], clock: Clock, n_jobs: int) -> No
             future.result()
 
 
-def luby(run: int) -> int:
-    """1 1 2 1 1 2 4 ...: lengths within a constant of the best fixed one (Luby, Sinclair, Zuckerman 1993)."""
-    while True:
-        size = (run + 1).bit_length()
-        if run + 1 == 2**size - 1:
-            return int(2 ** (size - 1))
-        run -= 2 ** (size - 1) - 1
-
-
 def annealing(model: Model, seed: int, sweeps: int, clock: Clock, target: float) -> list[Found]:
     """One fall of the temperature; see ``cooling``."""
     generator = np.random.default_rng(seed)
@@ -149,24 +136,6 @@ def annealing(model: Model, seed: int, sweeps: int, clock: Clock, target: float)
         if energy[1] <= target:
             break
     return _ends(model, s, h, energy, best)
-
-
-def cooling(model: Model, sweeps: int) -> Array:
-    """The temperature of each sweep, float32.
-
-    From 0.8 of the row rms (at 1 a mean-field spin glass freezes; above it sweeps are wasted) linearly to 0.05 of it,
-    or geometrically where some rows are so weak that they freeze below that. On sparse couplings, where a sweep is
-    cheap and a fall soon ends in some deep valley, half of the sweeps are short reheats that search that valley.
-    """
-    hot, cold = 0.8 * model.row_rms, min(0.05 * model.row_rms, 0.1 * model.row_low)
-    reheats = sweeps // 2 // REHEAT if model.couplings.ndim == 1 else 0
-    fall = sweeps - reheats * REHEAT
-    steep = cold < 0.02 * hot
-    temperatures = np.geomspace(hot, cold, fall) if steep else np.linspace(hot, cold, fall)
-    if reheats:
-        again = np.geomspace(0.5 * hot, cold, REHEAT) if steep else np.linspace(0.5 * hot, 2.0 * cold, REHEAT)
-        temperatures = np.concatenate([temperatures, np.tile(again, reheats)])
-    return temperatures.astype(np.float32)
 
 
 def tabu(model: Model, seed: int, flips: int, clock: Clock, target: float) -> list[Found]:
@@ -258,30 +227,6 @@ def _ends(model: Model, s: Array, h: Array, energy: Array, best: Array) -> list[
 
 Driver = Callable[[Model, int, int, Clock, float], list[Found]]
 DRIVERS: dict[str, Driver] = {"annealing": annealing, "tabu": tabu, "bsb": ballistic, "dsb": discrete}
-
-
-def runs(model: Model, algorithm: str, n_replicas: int | None, n_steps: int | None) -> Iterator[tuple[str, int]]:
-    """(driver, steps) of each run, endless where n_replicas is None."""
-    if algorithm == "bsb" and n_replicas is not None:
-        n_replicas = -(-n_replicas // bifurcation.LANES)
-    if algorithm != "auto":
-        cycle: tuple[str, ...] = (algorithm,)
-    elif model.n <= MOST_FOR_TABU:
-        cycle = ("tabu", "annealing")
-    else:
-        cycle = ("annealing", "annealing", "dsb")
-    unit = {"tabu": 20 * model.n, "annealing": sweeps_of(model), "dsb": max(100, model.n // 5), "bsb": 200}
-    for r in itertools.count() if n_replicas is None else range(n_replicas):
-        name = cycle[r % len(cycle)]
-        yield name, n_steps or luby(r // len(cycle)) * unit[name]
-
-
-def sweeps_of(model: Model) -> int:
-    """Sweeps of the shortest annealing: n/8, and up to 20 times that where sparse rows make them cheap, as long as
-    that is at most SPARSE_SWEEPS tests of a spin, about a tenth of a second."""
-    density = model.couplings.size / model.n**2 if model.couplings.ndim == 1 else 1.0
-    cheaper = min(max(DENSE_WORK / max(density, 1e-9), 1.0), 20.0)
-    return int(max(100, min(model.n / 8 * cheaper, SPARSE_SWEEPS / model.n)))
 
 
 def search(
