@@ -24,7 +24,7 @@ Float = NDArray[np.float64]
 
 N_TREES = 100
 N_FOLDS = 5
-SHARES = (0.0, 0.5, 1.0)  # of the forest in the class probabilities
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the forest in the class probabilities
 UNIFORM = 0.03  # of a forest's vote, spread evenly: no class is impossible
 FEWEST_LABELS = 20  # below, the choice is not worth its labels: the class means
 
@@ -56,7 +56,7 @@ class FilledPool(PoolMap):
         return self.learned.reference if table.values is self.pool.values else self.learned.transform(table)
 
     def features(self, table: Table) -> NDArray[np.float32]:
-        """Filled cells beside phi, (n, p + D): nothing is missing."""
+        """Filled cells beside the last block of phi: nothing is missing."""
         return self._of_pool if table.values is self.pool.values else self._features(table)
 
     @cached_property
@@ -66,15 +66,17 @@ class FilledPool(PoolMap):
     def _features(self, table: Table) -> NDArray[np.float32]:
         Z = self.learned.cells(table.values)
         filled = np.nan_to_num(Z) if self.fill is None else self.fill.fill(Z)
-        return np.column_stack([filled, self.phi(table)]).astype(np.float32)
+        blocks = self.learned.whitening.blocks
+        last = blocks == blocks.max()  # shares of clusters beside factors would only hide the cells from the trees
+        return np.column_stack([filled, self.phi(table)[:, last]]).astype(np.float32)
 
 
 class AutoClassifier(Learner):
     """What ``learner="auto"`` means.
 
     With a ledger: ClassMeanClassifier. Without one: its class probabilities, those of extremely randomised trees on
-    filled cells and phi, or their mean, whichever has the least log-loss on held-out labelled rows (5 folds for the
-    class means, out-of-bag rows for the trees). Neither looks at anything but X, y and the pool.
+    filled cells and phi, or a mean of the two, whichever has the least squared error on held-out labelled rows (5 folds
+    for the class means, out-of-bag rows for the trees). Neither looks at anything but X, y and the pool.
 
     Attributes: ``class_mean_``, ``representation_``, ``forest_`` (None where it has no part), ``forest_share_``,
     ``privacy_``.
@@ -120,7 +122,8 @@ class AutoClassifier(Learner):
 
         def loss(share: float) -> float:
             mixed = share * of_forest + (1 - share) * of_means
-            return -float(np.log(np.maximum(mixed[np.arange(n), codes], 1e-6)).sum())
+            mixed[np.arange(n), codes] -= 1
+            return float((mixed * mixed).sum())
 
         self.forest_share_ = min(SHARES, key=loss)
         if self.forest_share_:

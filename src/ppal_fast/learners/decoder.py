@@ -23,7 +23,7 @@ from scipy.special import expit, softmax
 
 Float = NDArray[np.float64]
 
-ENERGIES = (0.02, 0.1, 0.3, 1.0, 3.0)  # prior share of the label variance that a block explains, in units of s2
+ENERGIES = (0.1, 0.3, 1.0, 3.0)  # prior share of the label variance that a block explains, in units of s2
 CONSTANT_ENERGY = 0.1  # the same for the constant coordinate: how unequal the classes may be
 LOGIT_SCALE = 4.0  # d logit / d probability at 1/2
 MOST_LOGIT_DIMENSIONS = 20

@@ -30,7 +30,7 @@ class Latent:
 
     @property
     def best(self) -> FactorAnalysis | GaussianMixture | None:
-        fitted = [*self.factors, *self.mixtures]
+        fitted: list[tuple[float, FactorAnalysis | GaussianMixture]] = [*self.factors, *self.mixtures]
         return max(fitted, key=by_gain)[1] if fitted else None
 
     @property

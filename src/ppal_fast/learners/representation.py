@@ -30,7 +30,7 @@ Float = NDArray[np.float64]
 
 KINDS = ("auto", "products", "factors", "mixture", "both", "trees", "columns")
 CONSTANT = 0.4  # the constant coordinate beside a part of norm at most 1
-OFTEN, MOST_OFTEN = 0.5, 12  # coverage of an often-observed column; how many there may be
+OFTEN, MOST_OFTEN = 0.55, 12  # coverage of an often-observed column (one half hidden is none); how many there may be
 MOST_FILL_FACTORS = 8  # behind the filled cells of products
 SECOND_WEIGHT = 0.25  # squared length of the factors beside the clusters' 1
 FEWEST_ROWS = 30  # a smaller pool is mapped by its columns

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from .context import Context, Float, Indices
 
 CLIP = 4.0  # standard deviations
-OFTEN = 0.5  # a column observed in more than this share of the rows is expected in a complete row
+OFTEN = 0.55  # a column observed in more than this share of the rows is expected in a complete row
 WELL_OBSERVED = 0.3  # else the best observed share of the pool
 
 
