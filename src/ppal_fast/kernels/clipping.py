@@ -115,19 +115,25 @@ def sparse_integer_clip_sum(
 def quantise(v: Float, clip: float, per_unit: float, bound: int, k: Int64) -> bool:
     """Write the clipped v on the grid to k (d,) int64; False, with k undefined, where v contributes nothing."""
     d = v.size
-    squares = 0.0
-    largest = 0.0
-    finite = True
-    for j in range(d):
-        squares += v[j] * v[j]
-        a = abs(v[j])
-        finite &= a < np.inf
-        largest = max(largest, a)
-    if not finite or largest == 0.0:
-        return False
+    a0 = a1 = a2 = a3 = 0.0  # four sums, as one addition takes four cycles; the same ones on every machine
+    for j in range(0, d - 3, 4):
+        a0 += v[j] * v[j]
+        a1 += v[j + 1] * v[j + 1]
+        a2 += v[j + 2] * v[j + 2]
+        a3 += v[j + 3] * v[j + 3]
+    for j in range(d - d % 4, d):
+        a0 += v[j] * v[j]
+    squares = (a0 + a1) + (a2 + a3)
     if 1e-290 < squares < 1e300:
         norm = math.sqrt(squares)
-    else:  # the squares left the range of float64
+    else:  # the squares left the range of float64, or v is zero or not finite
+        largest = 0.0
+        for j in range(d):
+            if not abs(v[j]) < np.inf:
+                return False
+            largest = max(largest, abs(v[j]))
+        if largest == 0.0:
+            return False
         squares = 0.0
         for j in range(d):
             squares += (v[j] / largest) ** 2
