@@ -69,7 +69,7 @@ class Pruning:
     def setup(self, rtol: float, rows: str) -> None:
         table = dense_table(24_000)
         if rows == "surface":
-            table = 4 * np.sin(dense_table(24_000, 2) @ dense_table(2, 15, seed=2)) + 0.2 * table
+            table = 10 * np.sin(dense_table(24_000, 2, seed=3) @ dense_table(2, 15, seed=2)) + 0.2 * table
         self.model, self.queries = KernelDensity(BANDWIDTH, rtol=rtol).fit(table[:20_000]), table[20_000:]
 
     def time_score(self, rtol: float, rows: str) -> None:
