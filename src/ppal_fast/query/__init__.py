@@ -31,7 +31,7 @@ STRATEGIES: dict[str, Strategy] = {
     for s in (
         Strategy(
             "auto", scored.auto, "joint", False, False,
-            f"Typical points until two classes are known, then diverse rows of large gradient; {_FREE}.",
+            f"Typical points until two classes are known, then diverse rows of small margin; {_FREE}.",
         ),
         Strategy(
             "random", scored.random, "item-local", False, False,
@@ -60,7 +60,7 @@ STRATEGIES: dict[str, Strategy] = {
         ),
         Strategy(
             "qubo", scored.qubo, "joint", True, False,
-            f"The batch of most entropy and least pairwise similarity, by QUBO; {_FREE}.",
+            f"The batch of smallest margins and least pairwise similarity, by QUBO; {_FREE}.",
         ),
         Strategy(
             "threshold", scored.threshold, "item-local", True, False,

@@ -44,8 +44,7 @@ def entropy(context: Context) -> Indices:
 
 def margin(context: Context) -> Indices:
     """The n rows of smallest gap between the two likeliest classes, weighted by the share of observed cells."""
-    score = acquisition.margin(_probabilities(context))
-    return ask_top(context, score * acquisition.observed_weight(context.observed))
+    return ask_top(context, _margin_score(context))
 
 
 def committee(context: Context) -> Indices:
@@ -96,8 +95,8 @@ def badge(context: Context) -> Indices:
 
 
 def qubo(context: Context) -> Indices:
-    """The batch with the most entropy and the least pairwise cosine, among the rows of highest entropy."""
-    score = _entropy_score(context)
+    """The batch with the smallest margins and the least pairwise cosine, among the rows of smallest margin."""
+    score = _margin_score(context)
     rows = ask_top(context, score, max(SHORTLIST, 4 * context.n))
     if len(rows) <= context.n:
         return rows
@@ -135,8 +134,8 @@ def threshold_item_local(context: Context, rate: float) -> Indices:
 
 
 def auto(context: Context) -> Indices:
-    """Typical points until two classes are known, then BADGE."""
-    return cold_start(context) if not context.has_model or len(np.unique(context.y)) < 2 else badge(context)
+    """Typical points until two classes are known, then the QUBO batch."""
+    return cold_start(context) if not context.has_model or len(np.unique(context.y)) < 2 else qubo(context)
 
 
 def histogram_rows(context: Context) -> Float:
@@ -166,3 +165,8 @@ def _entropy_score(context: Context) -> Float:
     P = _probabilities(context)
     score = acquisition.entropy(P) / np.log(max(P.shape[1], 2))
     return np.clip(score * acquisition.observed_weight(context.observed), 0.0, 1.0)
+
+
+def _margin_score(context: Context) -> Float:
+    """1 - the gap between the two likeliest classes, times the share of observed cells."""
+    return acquisition.margin(_probabilities(context)) * acquisition.observed_weight(context.observed)
