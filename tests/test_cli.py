@@ -154,6 +154,9 @@ def test_private_labels(unlabelled: Path, table: Path, tmp_path: Path, capsys: p
     told = capsys.readouterr().out
     for fact in ("label", "zero-out", "1e-05"):
         assert fact in told
+    ok("ledger", out, "--audit")
+    audited = capsys.readouterr().out
+    assert told.strip() in audited and "holds  presence" in audited and "BROKEN" not in audited
     page = (out / "report.html").read_text()
     assert "inside the trust boundary" in page and "Budget spent" in page and "Chosen columns" not in page
 

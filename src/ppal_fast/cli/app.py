@@ -94,11 +94,14 @@ def report(folder: Folder) -> None:
 
 
 @app.command()
-def ledger(folder: Folder) -> None:
+def ledger(
+    folder: Folder,
+    audit: Annotated[bool, typer.Option("--audit", help="Attack the door that the numbers left through.")] = False,
+) -> None:
     """Print the privacy ledger: the promise, what was spent, what was released."""
     from .labelling import ledger
 
-    ledger(folder)
+    ledger(folder, audit)
 
 
 @app.command()

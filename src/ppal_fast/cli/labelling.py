@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError, SessionError
+from ..errors import InputError, PrivacyError, SessionError
 from ..files import ColumnRule, TableFile, check_writable_folder, read_answers, read_schema, read_table, write_rows
 from ..session import Session
 from .results import Score, conclude, n_bought, print_curve, write_accuracy, write_page
@@ -142,11 +142,25 @@ def report(folder: Path) -> None:
         print(write_page(session))
 
 
-def ledger(folder: Path) -> None:
+def ledger(folder: Path, audit: bool) -> None:
     with Session(folder) as session:
         if session.ledger is None:
             raise SessionError(f"{folder} has no ledger: it was started without --epsilon, nothing in it is private")
         print(session.ledger.report())
+    if audit:
+        _audit()
+
+
+def _audit() -> None:
+    """Attack the door of this installation on made-up records: nothing is taken from a ledger."""
+    from ..privacy.audit import check_door
+
+    print("Audit of the door:")
+    findings = check_door()
+    for finding in findings:
+        print(f"  {'holds ' if finding.passed else 'BROKEN'} {finding.check}: {finding.detail}")
+    if not all(finding.passed for finding in findings):
+        raise PrivacyError("the audit found the door broken; trust no number that left through it")
 
 
 # --- starting ---------------------------------------------------------------------------------------------------
