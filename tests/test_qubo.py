@@ -13,13 +13,14 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
-from ppal_fast import qubo_io, solve_ising, solve_qubo, solve_qubo_batch
+from ppal_fast import solve_ising, solve_qubo, solve_qubo_batch
 from ppal_fast.errors import InputError
 from ppal_fast.kernels import reference
+from ppal_fast.qubo import io as qubo_io
 from ppal_fast.qubo import select_batch
-from ppal_fast.qubo_cardinality import FixedCardinality, prove_minimum
-from ppal_fast.qubo_plan import luby
-from ppal_fast.qubo_search import Clock
+from ppal_fast.qubo.cardinality import FixedCardinality, prove_minimum
+from ppal_fast.qubo.plan import luby
+from ppal_fast.qubo.search import Clock
 
 ALGORITHMS = ("auto", "bsb", "dsb", "annealing", "tabu", "swap")
 FAMILIES = ("small whole", "large whole", "halves", "real", "sparse", "zero")

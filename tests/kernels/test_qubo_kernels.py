@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
-from ppal_fast import qubo_model
 from ppal_fast.kernels import bifurcation, branch_bound, fields, local_search, reference, swap
+from ppal_fast.qubo import model as qubo_model
 
 NONE = np.empty(0, np.int32)
 KINDS = {"int8": (20, 0.8), "int16": (3000, 0.8), "float32": (0, 0.8), "csr": (20, 0.05)}

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from .errors import InputError
-from .kernels import bifurcation, branch_bound, swap
-from .qubo_search import Clock, Pool, run_all
+from ..errors import InputError
+from ..kernels import bifurcation, branch_bound, swap
+from .search import Clock, Pool, run_all
 
 Array = NDArray[Any]
 LARGEST = 20_000  # variables: the couplings are held dense in float32, 1.6 GB there

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from .errors import InputError
+from ..errors import InputError
 
 
 def read_qubo(path: str | Path) -> sparse.csr_array:

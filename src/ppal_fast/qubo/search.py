@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .kernels import bifurcation, fields, local_search
-from .qubo_model import Model
-from .qubo_plan import cooling, runs
+from ..kernels import bifurcation, fields, local_search
+from .model import Model
+from .plan import cooling, runs
 
 Array = NDArray[Any]
 RUNS = 32  # where neither their number nor a time limit is given

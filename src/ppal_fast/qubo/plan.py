@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .kernels import bifurcation
-from .qubo_model import Model
+from ..kernels import bifurcation
+from .model import Model
 
 Array = NDArray[Any]
 # one-flip tabu looks at all n before every flip: ahead of annealing at n = 1000 (bqp), far behind at 2000 (K2000)

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from . import _validate
-from .errors import InputError
-from .kernels import bifurcation, fields
+from .. import _validate
+from ..errors import InputError
+from ..kernels import bifurcation, fields
 
 Array = NDArray[Any]
 DENSITY_OF_CSR = 0.1  # below it rows of indices beat whole rows, measured at n = 500 to 2000

@@ -19,11 +19,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from . import _validate, qubo_model
-from .errors import InputError
-from .kernels import bifurcation, local_search, swap
-from .qubo_cardinality import FixedCardinality, add_neighbours, prove_minimum, search_cardinality
-from .qubo_search import RUNS, Clock, Pool, add_flips, run_all, search
+from .. import _validate
+from ..errors import InputError
+from ..kernels import bifurcation, local_search, swap
+from .cardinality import FixedCardinality, add_neighbours, prove_minimum, search_cardinality
+from .model import from_ising, from_qubo, square
+from .search import RUNS, Clock, Pool, add_flips, run_all, search
 
 Array = NDArray[Any]
 # of a batch problem, see kernels/swap.py, swap_starts: 6 meetings missed the best known set of 3 problems in 1,000
@@ -96,7 +97,7 @@ def solve_qubo(
 
     Raises InputError for a Q that is not square, real and finite, and for arguments out of range.
     """
-    matrix = qubo_model.square(Q, name="Q")
+    matrix = square(Q, name="Q")
     n = matrix.shape[0]
     _check(algorithm, n_replicas, n_steps, time_limit, target, n_solutions, n_jobs)
     clock, pool, seeds = Clock(time_limit), Pool(n_solutions), _seeds(random_state)
@@ -118,7 +119,7 @@ def solve_qubo(
         add_neighbours(fixed, pool)
         states, energies = pool.states()
     else:
-        model = qubo_model.from_qubo(matrix)
+        model = from_qubo(matrix)
         search(model, algorithm, pool, clock, **settings)
         add_flips(model, pool)
         spins, energies = pool.states()
@@ -192,7 +193,7 @@ def solve_ising(
     The other arguments are those of ``solve_qubo``. Raises InputError for a J that is not symmetric or has a diagonal.
     """
     _check(algorithm, n_replicas, n_steps, time_limit, target, n_solutions, n_jobs)
-    clock, pool, model = Clock(time_limit), Pool(n_solutions), qubo_model.from_ising(J, h)
+    clock, pool, model = Clock(time_limit), Pool(n_solutions), from_ising(J, h)
     search(model, algorithm, pool, clock, seeds=_seeds(random_state), target=target, n_replicas=n_replicas,
            n_steps=n_steps, n_jobs=n_jobs)
     add_flips(model, pool)
@@ -209,7 +210,7 @@ def select_batch(gain: ArrayLike, similarity: ArrayLike, k: int, *, random_state
     """
     value = _validate.vector(gain, name="gain")
     m = len(value)
-    likeness = qubo_model.square(similarity, name="similarity")
+    likeness = square(similarity, name="similarity")
     if likeness.shape != (m, m):
         raise InputError(f"similarity has shape {likeness.shape}; ({m}, {m}), as many as gain has, is expected")
     _validate.integer(0, m, k=k)
@@ -229,7 +230,7 @@ def _stack(Qs: Any) -> Array:
         largest = np.abs(Qs).max(initial=0.0)
         if np.isfinite(largest) and largest < 1e300:
             return np.ascontiguousarray(Qs, dtype=np.float64)
-    matrices = [qubo_model.square(Q, name=f"Qs[{p}]") for p, Q in enumerate(Qs)]
+    matrices = [square(Q, name=f"Qs[{p}]") for p, Q in enumerate(Qs)]
     shapes = sorted({Q.shape for Q in matrices})
     if len(shapes) != 1:
         raise InputError(f"Qs has matrices of shapes {shapes}; at least one matrix, all of one shape, is expected")
