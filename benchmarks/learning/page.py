@@ -22,12 +22,13 @@ def write(store: Store, n_seeds: int, docs: Path, peers: Sequence[str]) -> None:
     curves(store, seeds, images / "learning_curves.png")
     parts = [
         "# Learning benchmark\n\n"
-        "Written by `make learning-bench`; do not edit. Accuracy on rows that no method could ask about. Every number\n"
-        f"is a mean over paired draws of table, mask and split (at most {n_seeds} seeds from {plan.FIRST_SEED}; n: how\n"
+        "Written by `make learning-bench`; do not edit. Accuracy on rows that no method could ask about. Every\n"
+        "number is a mean over paired draws of table, mask and split (at most "
+        f"{n_seeds} seeds from {plan.FIRST_SEED}; n: how\n"
         "many ran). Settings were chosen on seeds 200 to 207. Private figures: delta 1e-5, relation zero-out\n"
-        "unless it says replace-one. `name@50` is a table with half of its cells hidden at random. Area: mean accuracy over the\n"
-        "rounds, the first with the first batch alone. `auto` chooses its first batch too (typical points), `random`\n"
-        "draws it.\n",
+        "unless it says replace-one. `name@50` is a table with half of its cells hidden at random. Area: mean\n"
+        "accuracy over the rounds, the first with the first batch alone. `auto` chooses its first batch too\n"
+        "(typical points), `random` draws it.\n",
         _goals(store, seeds), _auto_against_random(store, seeds), _rules(store, seeds), _designs(store, seeds),
         _khan(store, seeds), _peers(store, seeds, peers), conformance.section(store),
         "![Learning curves](images/learning_curves.png)\n",
