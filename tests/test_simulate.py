@@ -83,3 +83,18 @@ def test_makers_are_a_declared_category() -> None:
 def test_bad_arguments_are_named(call) -> None:
     with pytest.raises(InputError, match=r"scale|n_rows|observed|n_grades"):
         call()
+
+
+def test_suppliers_switch_once_and_everything_else_stays() -> None:
+    before = simulate.drives(n_rows=500, random_state=3)
+    quarters = simulate.supplier_switch(4, 500, 2, random_state=3)
+    np.testing.assert_array_equal(quarters[0].X, before.X)
+    assert len(quarters) == 4
+    for quarter, table in enumerate(simulate.supplier_switch(4, 4000, 2, random_state=0)):
+        large, date = table.X[:, 0] < 2, table.X[:, 1]
+        seen = ~np.isnan(date)
+        for makers, sign in ((large, 1 if quarter < 2 else -1), (table.X[:, 0] == 3, 1)):
+            rows = makers & seen
+            assert sign * np.corrcoef(date[rows], table.y[rows])[0, 1] > 0.4
+        right = table.bayes_probability.argmax(axis=1) == table.y
+        assert abs(right.mean() - table.ceiling) < 0.03

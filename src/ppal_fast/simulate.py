@@ -116,12 +116,31 @@ def drives(
     _validate.integer(1, n_rows=n_rows)
     if n_grades not in GRADE_EDGES:
         _validate.one_of(map(str, GRADE_EDGES), n_grades=str(n_grades))
-    rng = _validate.random_generator(random_state)
+    return _drives(observed, n_rows, n_grades, _validate.random_generator(random_state), SWITCH_SIGN)
 
+
+def supplier_switch(
+    n_quarters: int = 12, n_rows: int = 1000, switch_at: int = 6, random_state: Any = None
+) -> list[SimulatedTable]:
+    """Quarters of returned drives, ``drives("label")`` each; from quarter ``switch_at`` on (the first is 0) the two
+    largest makers have swapped suppliers: their old drives hold what their new ones held, and the other way round."""
+    _validate.integer(1, n_quarters=n_quarters, n_rows=n_rows)
+    _validate.integer(0, n_quarters, switch_at=switch_at)
+    rng = _validate.random_generator(random_state)
+    switched = SWITCH_SIGN * np.where(np.arange(len(SWITCH_SIGN)) < 2, -1, 1)
+    return [
+        _drives("label", n_rows, 2, rng, SWITCH_SIGN if quarter < switch_at else switched)
+        for quarter in range(n_quarters)
+    ]
+
+
+def _drives(
+    observed: str, n_rows: int, n_grades: int, rng: np.random.Generator, sign: NDArray[Any]
+) -> SimulatedTable:
     maker = rng.choice(len(MAKER_SHARES), n_rows, p=MAKER_SHARES)
     date = rng.random(n_rows)
     small = (rng.random(n_rows) < SMALL_FORM_SHARE).astype(float)
-    grade = _mean_grade(maker, date, small) + GRADE_NOISE * rng.standard_normal(n_rows)
+    grade = _mean_grade(maker, date, small, sign) + GRADE_NOISE * rng.standard_normal(n_rows)
     y = np.digitize(grade, GRADE_EDGES[n_grades]).astype(np.int64)
     mislabelled = rng.random(n_rows) < LABEL_NOISE
     y = np.where(mislabelled, rng.integers(0, n_grades, n_rows), y)
@@ -141,7 +160,7 @@ def drives(
     names += tuple(f"noise_{j}" for j in range(N_COLUMNS - len(names)))
     levels: tuple[tuple[Any, ...] | None, ...] = (tuple(float(m) for m in range(len(MAKER_SHARES))),)
     schema = Schema(names, levels + (None,) * (N_COLUMNS - 1)).with_bounds((-6.0, 6.0))
-    return SimulatedTable(f"drives({observed})", X, y, schema, lambda: _drive_posterior(X, n_grades))
+    return SimulatedTable(f"drives({observed})", X, y, schema, lambda: _drive_posterior(X, n_grades, sign=sign))
 
 
 def independent_shifts(n_rows: int = 10_000, random_state: Any = None) -> SimulatedTable:
@@ -215,8 +234,8 @@ def _two_classes(log_ratio: Float, prior: float) -> Float:
     return np.column_stack([1 - p, p])
 
 
-def _mean_grade(maker: NDArray[Any], date: NDArray[Any], small: NDArray[Any]) -> Float:
-    return SWITCH_SIGN[maker] * (date - SWITCH_DATE[maker]) * 4 + 0.8 * (small - SMALL_FORM_SHARE)
+def _mean_grade(maker: NDArray[Any], date: NDArray[Any], small: NDArray[Any], sign: NDArray[Any]) -> Float:
+    return sign[maker] * (date - SWITCH_DATE[maker]) * 4 + 0.8 * (small - SMALL_FORM_SHARE)
 
 
 def _drive_structure() -> tuple[Float, Float, Float]:
@@ -242,7 +261,9 @@ def _proxy_causes(
     return np.column_stack(np.broadcast_arrays(*causes))
 
 
-def _drive_posterior(X: Float, n_grades: int, n_dates: int = 64) -> Float:
+def _drive_posterior(
+    X: Float, n_grades: int, n_dates: int = 64, *, sign: NDArray[Any] = SWITCH_SIGN
+) -> Float:
     """Sum over what the observed cells leave open: maker, form factor and (by Gauss-Legendre) the date."""
     from scipy.special import ndtr
 
@@ -269,7 +290,7 @@ def _drive_posterior(X: Float, n_grades: int, n_dates: int = 64) -> Float:
             keep &= np.arange(len(prior)) % n_dates == 0
         m, f, mass = makers[keep], smalls[keep], prior[keep]
         t = np.full(len(m), row[1] / DATE_SCALE + 0.5) if date_known else dates[keep]
-        above = ndtr((edges[:, None] - _mean_grade(m, t, f)) / GRADE_NOISE)
+        above = ndtr((edges[:, None] - _mean_grade(m, t, f, sign)) / GRADE_NOISE)
         grade = np.diff(above, axis=0) * (1 - LABEL_NOISE) + LABEL_NOISE / n_grades
         proxies = row[3 : 3 + N_PROXIES]
         seen = ~np.isnan(proxies)

@@ -10,14 +10,15 @@ from .. import _validate
 from ._base import Learner
 from .auto import AutoClassifier
 from .class_mean import ClassMeanClassifier
+from .drift import DecayedMeans, ElasticLogistic
 from .forest import RandomTreesClassifier
 from .logistic import LogisticClassifier
 from .mixture import MixtureClassifier
 from .representation import Representation, learn_representation
 
 __all__ = [
-    "AutoClassifier", "ClassMeanClassifier", "Learner", "LogisticClassifier", "MixtureClassifier",
-    "RandomTreesClassifier", "Representation", "learn_representation", "resolve",
+    "AutoClassifier", "ClassMeanClassifier", "DecayedMeans", "ElasticLogistic", "Learner", "LogisticClassifier",
+    "MixtureClassifier", "RandomTreesClassifier", "Representation", "learn_representation", "resolve",
 ]
 
 LEARNERS: dict[str, type[Learner]] = {

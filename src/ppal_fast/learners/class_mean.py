@@ -102,7 +102,7 @@ class ClassMeanClassifier(Learner):
         n_labelled = max(total[-1] / COUNT_WEIGHT, 2.0 * n_classes)
         share = np.full(len(reference), n_labelled / len(reference))
         V = total[:-1].reshape(n_classes - 1, -1)
-        self.scores_ = _decoded(V, Design(reference, share, share), noise, self.representation_)
+        self.scores_ = decoded(V, Design(reference, share, share), noise, self.representation_)
         self.privacy_ = purse.sentence()
 
     def _probabilities(self, table: Table) -> Float:
@@ -121,10 +121,11 @@ def sum_and_decode(
         total, noise = purse.release_sum(rows, clip=np.sqrt(1 - 1 / n_classes), name="labels")
         privacy = purse.sentence()
     V = total.reshape(n_classes - 1, -1)
-    return _decoded(V, Design(phi, pull, pull * pull), noise, representation), privacy
+    return decoded(V, Design(phi, pull, pull * pull), noise, representation), privacy
 
 
-def _decoded(V: Float, design: Design, noise: float, representation: Representation) -> Scores:
+def decoded(V: Float, design: Design, noise: float, representation: Representation) -> Scores:
+    """``decode`` with the blocks of the map."""
     return decode(V, design, noise, representation.whitening.blocks, representation.block_energy)
 
 

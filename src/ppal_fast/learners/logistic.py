@@ -104,7 +104,7 @@ class LogisticClassifier(Learner):
             )
             counted += total[-1] / COUNT_WEIGHT
             n = len(phi) if labelled.features_public else max(counted / (t + 1), 2.0 * n_classes)
-            decay = 1 / (n * _prior(PRIVATE_ENERGY, energy))
+            decay = 1 / (n * prior_variance(PRIVATE_ENERGY, energy))
             gradient = total[:-1].reshape(weights.shape) / n + decay * weights
             weights = weights - STEP * gradient / (curvature + decay)
             if t >= self.n_steps // 2:
@@ -115,7 +115,7 @@ class LogisticClassifier(Learner):
         return softmax(self.representation_.transform(table) @ self.weights_.T, axis=1)
 
 
-def _prior(level: float, energy: Float) -> Float:
+def prior_variance(level: float, energy: Float) -> Float:
     """Prior variance of each weight (D,)."""
     return LOGIT_SCALE**2 * np.r_[CONSTANT_ENERGY, np.full(len(energy) - 1, level)] / energy
 
@@ -123,18 +123,18 @@ def _prior(level: float, energy: Float) -> Float:
 def _cross_validated(phi: Float, codes: Codes, n_classes: int, energy: Float, rng: np.random.Generator) -> Float:
     """Weights (K-1, D) at the prior scale with the least log-loss on held-out rows."""
     if len(phi) < 2 * N_FOLDS:
-        return _maximum_a_posteriori(phi, codes, n_classes, _prior(PRIVATE_ENERGY, energy))
+        return _maximum_a_posteriori(phi, codes, n_classes, prior_variance(PRIVATE_ENERGY, energy))
     folds = list(KFold(N_FOLDS, shuffle=True, random_state=int(rng.integers(2**31))).split(phi))
 
     def loss(level: float) -> float:
         total = 0.0
         for train, test in folds:
-            weights = _maximum_a_posteriori(phi[train], codes[train], n_classes, _prior(level, energy))
+            weights = _maximum_a_posteriori(phi[train], codes[train], n_classes, prior_variance(level, energy))
             logs = log_softmax(phi[test] @ weights.T @ simplex_basis(n_classes).T, axis=1)
             total -= float(logs[np.arange(len(test)), codes[test]].sum())
         return total
 
-    return _maximum_a_posteriori(phi, codes, n_classes, _prior(min(ENERGIES, key=loss), energy))
+    return _maximum_a_posteriori(phi, codes, n_classes, prior_variance(min(ENERGIES, key=loss), energy))
 
 
 def _maximum_a_posteriori(phi: Float, codes: Codes, n_classes: int, prior: Float) -> Float:

@@ -184,7 +184,8 @@ class Products:
                     shares[np.isnan(Z[:, start])] = 0
                 else:
                     shares /= np.maximum(shares.sum(axis=1, keepdims=True), 1e-6)
-                blocks.append((shares[:, :, None] * factors[:, None, :]).reshape(len(Z), -1))
+                products = shares[:, :, None] * factors[:, None, :]
+                blocks.append(products.reshape(len(Z), shares.shape[1] * factors.shape[1]))
             start = stop
         return np.column_stack(blocks)
 
