@@ -10,7 +10,7 @@ SOURCES := pyproject.toml setup.py $(wildcard MANIFEST.in) $(shell find src csrc
 export PYTHONPATH :=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint bench bench-regress clean
+.PHONY: help demo test lint bench bench-regress learning-bench clean
 help:                  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
@@ -31,6 +31,9 @@ bench: $(VENV)/test    ## ratios of median times beside the installed peers
 
 bench-regress: $(VENV)/test  ## compare speed and quality with the last tag; fails where either was lost
 	$(RUN)python -m benchmarks.regress
+
+learning-bench: $(VENV)/test ## what learners and rules are worth; resumes where it stopped, writes docs/learning_benchmark.md
+	$(RUN)python -m benchmarks.learning $(LEARNING)
 
 clean:                 ## remove the environment and everything built
 	rm -rf $(VENV) .asv build dist demo src/*.egg-info

@@ -9,17 +9,16 @@ import argparse
 import os
 from pathlib import Path
 
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[variable] = "1"
-
-from . import conformance, page, plan  # noqa: E402  after the threads are set
-from .peers import installed  # noqa: E402
-from .runs import Store, code_version, run_all  # noqa: E402
-
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 def main() -> None:
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = "1"  # before numpy is loaded
+    from . import conformance, drift, page, plan
+    from .peers import installed
+    from .runs import Store, code_version, run_all
+
     parser = argparse.ArgumentParser(prog="python -m benchmarks.learning")
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
@@ -28,7 +27,7 @@ def main() -> None:
     given = parser.parse_args()
     store = Store(given.cache / code_version())
     if not given.page:
-        work = plan.work(given.seeds, installed()) + conformance.work(given.seeds)
+        work = plan.work(given.seeds, installed()) + conformance.work(given.seeds) + drift.work(given.seeds)
         run_all(work, store, given.jobs, lambda line: print(line, flush=True))
     page.write(store, given.seeds, DOCS, installed())
     print(DOCS / "learning_benchmark.md")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import conformance, plan, tables
+from . import conformance, drift, plan, tables
 from .runs import Method, Outcome, Store
 from .statistics import holm, labels_to_reach, paired
 
@@ -31,6 +31,7 @@ def write(store: Store, n_seeds: int, docs: Path, peers: Sequence[str]) -> None:
         "(typical points), `random` draws it.\n",
         _goals(store, seeds), _auto_against_random(store, seeds), _rules(store, seeds), _designs(store, seeds),
         _khan(store, seeds), _peers(store, seeds, peers), conformance.section(store),
+        drift.section(store, range(2000, 2000 + n_seeds), images / "drift.png"),
         "![Learning curves](images/learning_curves.png)\n",
     ]
     (docs / "learning_benchmark.md").write_text("\n".join(part for part in parts if part))
@@ -207,6 +208,7 @@ def curves(store: Store, seeds: range, path: Path) -> None:
         if ceiling:
             axis.axhline(float(np.mean(ceiling)), color="0.6", linestyle="--", linewidth=1)
         axis.set(title=table, xlabel="labels", ylabel="accuracy")
-        axis.legend(fontsize=7)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(fontsize=7)
     figure.savefig(path, dpi=110)
     plt.close(figure)

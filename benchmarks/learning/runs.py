@@ -66,6 +66,10 @@ def run(table: str, method: Method, seed: int) -> Outcome:
         from . import conformance
 
         return conformance.run(table, method, seed)
+    if table == "drift":
+        from . import drift
+
+        return drift.run(method, seed)
     task = tables.draw(table, seed)
     if method.rule == "ceiling":
         assert task.ceiling is not None
