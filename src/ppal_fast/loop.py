@@ -315,7 +315,7 @@ class PPAL(BaseEstimator):
             representation=self._represented(),
             n=n,
             rng=self._generator(self._round + 1),
-            released={} if self._ledger is None else {"noise": 1 / self._mu_of_model()},
+            released=self._public_numbers(),
         )
         if self._item_local:
             if self._strategy.needs_model and context.learner is not None:
@@ -451,6 +451,13 @@ class PPAL(BaseEstimator):
         """The pool in the label-free map, where there is one and it was learned from every row."""
         learned = getattr(self._map, "representation_", None)
         return learned.reference if learned is not None and len(learned.reference) == len(self.table_) else None
+
+    def _public_numbers(self) -> dict[str, Any]:
+        """What ``design`` reads: how noisy the coming release will be, and the number of classes where it is public."""
+        numbers: dict[str, Any] = {} if self.classes is None else {"n_classes": len(set(self.classes))}
+        if self._ledger is not None:
+            numbers["noise"] = (2 if self._ledger.relation == "replace-one" else 1) / self._mu_of_model()
+        return numbers
 
     def _mu_of_model(self) -> float:
         """The share of the planned mu that one release of the model may spend."""

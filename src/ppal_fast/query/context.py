@@ -26,8 +26,8 @@ class Context:
     n, rng          how many rows to ask; coins, never privacy noise
     schema          public facts of the columns
     representation  (n, D) rows in the learner's label-free map, where features are public and there is one
-    released        released or public numbers by name: "noise" (noise multiplier of the coming release: deviation over
-                    sensitivity; for design), "score_histogram" (counts on SCORE_EDGES; for threshold)
+    released        released or public numbers by name: "noise" (of the coming release: deviation over clip norm; for
+                    design), "n_classes" (for design), "score_histogram" (counts on SCORE_EDGES; for threshold)
     """
 
     X: Float

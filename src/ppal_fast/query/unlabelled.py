@@ -52,7 +52,8 @@ def design(context: Context) -> Indices:
     if len(rows) <= context.batch:
         return fill_batch(context, rows)
     phi, energy = _decoder_columns(context)
-    n_classes = max(2, len(getattr(context.learner, "classes_", ())), len(np.unique(context.y)))
+    known = context.released.get("n_classes", len(getattr(context.learner, "classes_", ())))
+    n_classes = max(2, int(known), len(np.unique(context.y)))
     label_variance = (1.0 - 1.0 / n_classes) / n_classes
     moment = phi.T @ phi / len(phi)
     blocks = [float(np.diag(moment)[energy == e].sum()) for e in energy]
