@@ -71,7 +71,8 @@ class DecayedMeans(_OnMap):
     classes : all class labels, public.
     decay : above 0, at most 1 (nothing is forgotten).
     ledger, epsilon, horizon, name : with a ledger of unit label, the decayed sums leave as one stream that is charged
-        once, with ``epsilon`` (None: all that remains); ``horizon`` as in ``Ledger.stream``. A row takes part in one quarter.
+        once, with ``epsilon`` (None: all that remains); ``horizon`` as in ``Ledger.stream``. A row takes part in one
+        quarter.
 
     Attributes: ``scores_`` after the first ``update``; ``privacy_``, one sentence that states what holds.
     """
