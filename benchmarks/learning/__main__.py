@@ -27,7 +27,7 @@ def main() -> None:
     given = parser.parse_args()
     store = Store(given.cache / code_version())
     if not given.page:
-        work = plan.work(given.seeds, installed()) + conformance.work(given.seeds) + drift.work(given.seeds)
+        work = drift.work(given.seeds) + conformance.work(given.seeds) + plan.work(given.seeds, installed())
         run_all(work, store, given.jobs, lambda line: print(line, flush=True))
     page.write(store, given.seeds, DOCS, installed())
     print(DOCS / "learning_benchmark.md")
