@@ -14,7 +14,7 @@ FLOORS = [
     {"errors"},
     {"_validate"},
     {"kernels"},
-    {"table", "qubo", "privacy"},
+    {"table", "qubo", "privacy", "_labels"},
     {"density", "features", "files"},
     {"learners", "acquisition"},
     {"query"},

@@ -24,6 +24,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 from . import _validate, learners, query
+from ._labels import as_objects, initial_labels, known, owner_names
 from .errors import InputError, InterruptedReleaseWarning, PPALError, PrivacyError, PublicAssumptionWarning
 from .privacy import Ledger, accounting
 from .table import Table
@@ -170,7 +171,7 @@ class PPAL(BaseEstimator):
         if rows.size and (rows.ndim != 1 or rows.dtype.kind not in "iu"):
             raise InputError("indices must be a sequence of row numbers")
         rows = rows.astype(np.intp)
-        answers = _as_objects(labels)
+        answers = as_objects(labels)
         if len(answers) != len(rows):
             raise InputError(f"labels has {len(answers)} answers for {len(rows)} rows; one answer a row is expected")
         values, counts = np.unique(rows, return_counts=True)
@@ -179,17 +180,17 @@ class PPAL(BaseEstimator):
         open_rows = set(self._open)
         for row in rows.tolist():
             if row not in open_rows:
-                known = 0 <= row < len(self._labels) and self._asked_in[row] != NEVER
-                why = "has its answer already" if known else "was not asked"
+                asked = 0 <= row < len(self._labels) and self._asked_in[row] != NEVER
+                why = "has its answer already" if asked else "was not asked"
                 raise InputError(f"row {row} {why}; ask() lists the rows that wait for an answer")
-        keep = _known(answers)
+        keep = known(answers)
         self._check_classes(answers[keep])
         return rows[keep], answers[keep]
 
     def finish(self) -> PPAL:
         """Learn from what was told, releasing now what the plan kept for the end. Returns self."""
         self._check_started()
-        if not (self._item_local or _known(self._labels).any()):
+        if not (self._item_local or known(self._labels).any()):
             raise PPALError("no row has a label yet; ask() and tell() before finish()")
         if not hasattr(self, "learner_") or (self._open and self._ledger is None):
             self._learn(self._round)
@@ -270,8 +271,8 @@ class PPAL(BaseEstimator):
         table = Table.of(X)
         if len(table) == 0:
             raise InputError("X has 0 rows; a pool of at least one row is expected")
-        labels = _initial_labels(y, len(table), self.classes)
-        self._check_classes(labels[_known(labels)])
+        labels = initial_labels(y, len(table), self.classes)
+        self._check_classes(labels[known(labels)])
         ledger = self._open_ledger()
         strategy = query.resolve(self._strategy_name(ledger))
         learners.resolve(self.learner)
@@ -283,14 +284,14 @@ class PPAL(BaseEstimator):
                     PublicAssumptionWarning, stacklevel=4,
                 )
         by_owner = ledger is not None and ledger.unit == "owner"
-        owners_ = _owners(owners, len(table)) if by_owner else None
+        owners_ = owner_names(owners, len(table)) if by_owner else None
         self.table_ = table
         self.owners_ = owners_
         self.history_: list[RoundRecord] = []
         self.__dict__.pop("learner_", None)
         self._entropy = _validate.random_generator(self.random_state).integers(0, 2**63, size=2).tolist()
         self._labels = labels
-        self._asked_in = np.where(_known(labels), 0, NEVER)
+        self._asked_in = np.where(known(labels), 0, NEVER)
         self._strategy, self._ledger = strategy, ledger
         self._name = "loop"  # of its releases; a stored loop keeps this one, so that they are found again
         self._mu_planned = None if ledger is None else self._plan_mu(ledger)
@@ -309,7 +310,7 @@ class PPAL(BaseEstimator):
             observed=self.table_.observed,
             schema=self.table_.schema,
             candidates=candidates,
-            labelled=np.flatnonzero(_known(self._labels)),
+            labelled=np.flatnonzero(known(self._labels)),
             y=self._codes() if self._ledger is None else np.empty(0, dtype=np.intp),  # unreleased labels steer nothing
             learner=learner,
             representation=self._represented(),
@@ -391,7 +392,7 @@ class PPAL(BaseEstimator):
     def _learn(self, round_: int) -> None:
         """Fit the learner on the labels of the rounds up to this one; with a ledger, one planned release."""
         release_name = f"{self._name}/round-{round_}"
-        rows = np.flatnonzero(_known(self._labels) & (self._asked_in <= round_))
+        rows = np.flatnonzero(known(self._labels) & (self._asked_in <= round_))
         y = np.array(self._labels[rows].tolist())
         learner = self._new_learner()
         if not _is_own(learner):
@@ -488,7 +489,7 @@ class PPAL(BaseEstimator):
         return n
 
     def _codes(self) -> NDArray[np.intp]:
-        y = self._labels[_known(self._labels)].tolist()
+        y = self._labels[known(self._labels)].tolist()
         return np.unique(np.array(y), return_inverse=True)[1].astype(np.intp) if y else np.empty(0, dtype=np.intp)
 
     def _entropy_of(self, rows: Rows) -> NDArray[np.float64]:
@@ -500,11 +501,11 @@ class PPAL(BaseEstimator):
     def _check_classes(self, labels: NDArray[Any]) -> None:
         if self.classes is None:
             return
-        known = list(self.classes)
+        declared = list(self.classes)
         for label in labels.tolist():
-            if label not in known:
-                near = _validate.nearest(label, [str(c) for c in known])
-                raise InputError(f"label {label!r} is not among the classes {known}{near}")
+            if label not in declared:
+                near = _validate.nearest(label, [str(c) for c in declared])
+                raise InputError(f"label {label!r} is not among the classes {declared}{near}")
 
     def _check_started(self) -> None:
         if not hasattr(self, "table_"):
@@ -534,42 +535,3 @@ class PPAL(BaseEstimator):
 def _is_own(learner: Any) -> bool:
     """Takes tables, a pool and a ledger: ours, or written like ours."""
     return {"X_pool", "ledger", "epsilon"} <= set(inspect.signature(learner.fit).parameters)
-
-
-def _as_objects(labels: Any) -> NDArray[Any]:
-    """(n,) object array of plain Python values; a frame's column or a numpy array loses its scalar types."""
-    values = labels.tolist() if hasattr(labels, "tolist") else list(labels)
-    out = np.empty(len(values), dtype=object)
-    out[:] = values
-    return out
-
-
-def _known(labels: NDArray[Any]) -> NDArray[np.bool_]:
-    return np.array([not _validate.is_missing(v) for v in labels], dtype=bool)
-
-
-def _initial_labels(y: Any, n: int, classes: Sequence[Any] | None) -> NDArray[Any]:
-    """None where unknown: None, NaN, and -1 among numbers unless ``classes`` says that -1 is a class."""
-    if y is None:
-        return _as_objects([None] * n)
-    labels = _as_objects(y)
-    if len(labels) != n:
-        raise InputError(f"y has {len(labels)} entries for {n} rows; one a row is expected, None where unknown")
-    known = _known(labels)
-    numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in labels[known])
-    minus_one_is_missing = numeric and (classes is None or -1 not in list(classes))
-    for i, value in enumerate(labels):
-        if not known[i] or (minus_one_is_missing and value == -1):
-            labels[i] = None
-        elif isinstance(value, float) and value.is_integer():  # NaN for missing made floats of whole-number classes
-            labels[i] = int(value)
-    return labels
-
-
-def _owners(owners: ArrayLike | None, n: int) -> NDArray[Any]:
-    if owners is None:
-        raise InputError("owners was not given; unit 'owner' needs the owner of each row")
-    array = np.asarray(owners)
-    if array.shape != (n,):
-        raise InputError(f"owners has shape {array.shape}; ({n},) is expected, the owner of each row")
-    return array
