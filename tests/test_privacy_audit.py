@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pickle
 from pathlib import Path
@@ -329,3 +330,16 @@ def test_bad_input_of_the_simulation_is_named(change: dict[str, Any], message: s
     arguments = {"gradients": np.ones((3, 2)), "mask": PublicMask(np.ones(3, bool), "all"), "clip": 1.0, "sigma": 1.0}
     with pytest.raises(InputError, match=message):
         masked_clip_noise(**{**arguments, **change})
+
+
+def test_noise_that_is_too_small_inside_the_door_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two-world check goes through the ledger's own release, not through a copy of its steps."""
+    release = sums.release
+
+    def thin(*arguments: Any) -> Any:
+        *rest, at, stream = arguments
+        return release(*rest, dataclasses.replace(at, deviation=0.85 * at.deviation), stream)
+
+    monkeypatch.setattr(sums, "release", thin)
+    broken = [finding for finding in audit.check_door(100_000) if not finding.passed]
+    assert broken and all(finding.check == "two worlds" for finding in broken)
