@@ -272,46 +272,71 @@ def in_chunks(work: Callable[[int, int], object], n: int, size: int, n_jobs: int
 # From here on: simulation. Floating-point noise leaks through its representable values; it is never released.
 
 
+@jit()
+def normals(words: UInt32, out: NDArray[Any]) -> None:
+    """Standard normals from random words by Box and Muller (1958): float32, one a word; float64, one a pair of words.
+
+    Not a private mechanism. The tail is cut at a probability of 2**-33 in float32, 2**-64 in float64.
+    """
+    if out.itemsize == 4:
+        _box_muller_32(words, out)
+    else:
+        _box_muller_64(words.view(np.uint64), out)
+
+
+# Each of the two has its whole arithmetic in its loop, as LLVM does not vectorise calls that it found too long to inline.
+
+
 @jit(fastmath={"contract"})
-def _box_muller_32(a: Any, b: Any) -> Any:
-    """Two standard normals from two 32-bit words: radius from a, octant and angle from b; 7 digits."""
-    u = np.float32(a) * np.float32(2.0**-32) + np.float32(2.0**-33)
-    bits = np.float32(u).view(np.int32)
-    e = (bits - np.int32(0x3F3504F3)) >> np.int32(23)
-    m = np.int32(bits - np.int32(e << np.int32(23))).view(np.float32)
-    s = (m - np.float32(1)) / (m + np.float32(1))
-    z = s * s
-    t = np.float32(1 / 5) + z * (np.float32(1 / 7) + z * np.float32(1 / 9))
-    t = np.float32(1) + z * (np.float32(1 / 3) + z * t)
-    radius = np.sqrt(np.float32(-2) * (np.float32(e) * np.float32(0.69314718) + np.float32(2) * s * t))
-    angle = np.float32(np.int32(b >> _u32(3))) * np.float32(math.pi / 4 * 2.0**-29)
-    z = angle * angle
-    sine = angle * (np.float32(1) + z * (np.float32(-1 / 6) + z * (np.float32(1 / 120) + z * np.float32(-1 / 5040))))
-    cosine = np.float32(1) + z * (
-        np.float32(-1 / 2) + z * (np.float32(1 / 24) + z * (np.float32(-1 / 720) + z * np.float32(1 / 40320)))
-    )
-    swap = (b & _u32(1)) != 0
+def _box_muller_32(words: UInt32, out: NDArray[np.float32]) -> None:
+    """Radius from the first half of the words, octant and angle below pi/4 from the second; 7 digits."""
+    half = words.size // 2
+    for i in range(half):
+        u = np.float32(words[i]) * np.float32(2.0**-32) + np.float32(2.0**-33)
+        bits = np.float32(u).view(np.int32)
+        e = (bits - np.int32(0x3F3504F3)) >> np.int32(23)
+        m = np.int32(bits - np.int32(e << np.int32(23))).view(np.float32)
+        s = (m - np.float32(1)) / (m + np.float32(1))
+        z = s * s
+        t = np.float32(1 / 5) + z * (np.float32(1 / 7) + z * np.float32(1 / 9))
+        t = np.float32(1) + z * (np.float32(1 / 3) + z * t)
+        radius = np.sqrt(np.float32(-2) * (np.float32(e) * np.float32(0.69314718) + np.float32(2) * s * t))
+        turn = words[half + i]
+        angle = np.float32(np.int32(turn >> _u32(3))) * np.float32(math.pi / 4 * 2.0**-29)
+        z = angle * angle
+        s = np.float32(1 / 120) + z * np.float32(-1 / 5040)
+        sine = angle * (np.float32(1) + z * (np.float32(-1 / 6) + z * s))
+        c = np.float32(1 / 24) + z * (np.float32(-1 / 720) + z * np.float32(1 / 40320))
+        cosine = np.float32(1) + z * (np.float32(-1 / 2) + z * c)
+        out[i], out[half + i] = _turned(radius, sine, cosine, turn)
+
+
+@jit(fastmath={"contract"})
+def _box_muller_64(pairs: NDArray[np.uint64], out: Float) -> None:
+    """The same from words of 64 bits; 15 digits, by the logarithm above and Taylor's series."""
+    half = pairs.size // 2
+    for i in range(half):
+        u = (np.float64(np.int64(pairs[i] >> _u64(1))) + 0.5) * 2.0**-63
+        radius = np.sqrt(-2.0 * _logarithm(u))
+        turn = pairs[half + i]
+        angle = np.float64(np.int64(turn >> _u64(3))) * (math.pi / 4 * 2.0**-61)
+        z = angle * angle
+        s = 1 / 362880 + z * (-1 / 39916800 + z * (1 / 6227020800 + z * (-1 / 1307674368000)))
+        sine = angle + angle * (z * (-1 / 6 + z * (1 / 120 + z * (-1 / 5040 + z * s))))
+        c = -1 / 3628800 + z * (1 / 479001600 + z * (-1 / 87178291200 + z * (1 / 20922789888000)))
+        cosine = 1.0 + z * (-1 / 2 + z * (1 / 24 + z * (-1 / 720 + z * (1 / 40320 + z * c))))
+        out[i], out[half + i] = _turned(radius, sine, cosine, turn)
+
+
+@jit()
+def _turned(radius: Any, sine: Any, cosine: Any, bits: Any) -> Any:
+    """The coordinates of a point with this angle below pi/4, moved into one of eight octants by three random bits."""
+    swap = (bits & 1) != 0
     first = sine if swap else cosine
     second = cosine if swap else sine
-    first = first if (b & _u32(2)) != 0 else -first
-    second = second if (b & _u32(4)) != 0 else -second
+    first = first if (bits & 2) != 0 else -first
+    second = second if (bits & 4) != 0 else -second
     return radius * first, radius * second
-
-
-@jit(fastmath={"contract"})
-def normals(words: UInt32, out: NDArray[Any]) -> None:
-    """Standard normals from random words: float32 by Box-Muller, one a word; float64 by inversion, one a pair.
-
-    Not a private mechanism. The float64 tail is cut at a probability of 2**-36, the float32 one at 2**-33.
-    """
-    half = words.size // 2
-    if out.itemsize == 4:
-        for i in range(half):
-            a, b = _box_muller_32(words[i], words[half + i])
-            out[i] = a
-            out[half + i] = b
-    else:
-        inverse_normals(words, out, np.empty(PER_CHUNK))
 
 
 @jit()

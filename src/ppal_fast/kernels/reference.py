@@ -166,10 +166,11 @@ def masked_clip_noise(
     return noisy
 
 
-def box_muller(a: int, b: int) -> tuple[float, float]:
-    """Two standard normals of two 32-bit words: a gives the radius; b an angle below pi/4, a swap and two signs."""
-    radius = math.sqrt(-2.0 * math.log(a * 2.0**-32 + 2.0**-33))
-    angle = (b >> 3) * (math.pi / 4 * 2.0**-29)
+def box_muller(a: int, b: int, bits: int = 32) -> tuple[float, float]:
+    """Two standard normals of two words of 32 or 64 bits: a is the radius; b an angle below pi/4, a swap, two signs."""
+    uniform = (a + 0.5) * 2.0**-32 if bits == 32 else ((a >> 1) + 0.5) * 2.0**-63
+    radius = math.sqrt(-2.0 * math.log(uniform))
+    angle = (b >> 3) * (math.pi / 4 / 2 ** (bits - 3))
     first, second = (math.sin(angle), math.cos(angle)) if b & 1 else (math.cos(angle), math.sin(angle))
     return radius * (first if b & 2 else -first), radius * (second if b & 4 else -second)
 
