@@ -284,7 +284,7 @@ def normals(words: UInt32, out: NDArray[Any]) -> None:
         _box_muller_64(words.view(np.uint64), out)
 
 
-# Each of the two has its whole arithmetic in its loop, as LLVM does not vectorise calls that it found too long to inline.
+# Each of the two has its whole arithmetic in its loop: LLVM does not vectorise calls that it found too long to inline.
 
 
 @jit(fastmath={"contract"})
