@@ -263,7 +263,7 @@ def test_rows_inside_the_clip_are_truncated_exactly_toward_zero() -> None:
 @given(row=st.lists(st.floats(), min_size=1, max_size=6), bound=st.integers(1, 2**26))
 def test_no_unit_has_an_integer_norm_above_the_bound(row: list[float], bound: int) -> None:
     gamma = 2.0**-20
-    k = np.zeros(len(row), np.int64)
+    k = np.zeros(len(row))
     ok = clipping.quantise(np.array(row), bound * gamma, 1 / gamma, bound, k)
     assert not ok or sum(int(x) ** 2 for x in k) <= bound**2
     if not all(map(math.isfinite, row)):

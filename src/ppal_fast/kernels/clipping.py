@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from ._jit import jit
 from .noise import BLOCKS, WORDS, Float, Int64, UInt32, chacha12, normals
 
-# Squares of a block of this length fit int64 beside the bound: 1024 * (2**26 + 1)**2 + 2**52 < 2**63.
-_BLOCK = 1024
 _ATTEMPTS = 6
 
 
@@ -28,7 +26,7 @@ def integer_clip_sum(
     Independent of the order of units and of the order of rows inside a unit. Source: contract 1.
     """
     d = rows.shape[1]
-    k = np.empty(d, np.int64)
+    k = np.empty(d)
     joint = np.empty(d)
     steps = np.empty((2, d))
     for u in range(starts.size - 1):
@@ -36,12 +34,12 @@ def integer_clip_sum(
         if last - first == 1:
             if quantise(rows[first], clip, per_unit, bound, k):
                 for j in range(d):
-                    total[j] += k[j]
+                    total[j] += np.int64(k[j])
         elif last > first:
             reproducible_sum(rows[first:last], steps, joint)
             if quantise(joint, clip, per_unit, bound, k):
                 for j in range(d):
-                    total[j] += k[j]
+                    total[j] += np.int64(k[j])
 
 
 @jit()
@@ -96,7 +94,7 @@ def sparse_integer_clip_sum(
         longest = max(longest, starts[u + 1] - starts[u])
     v = np.empty(longest)
     where = np.empty(longest, np.intp)
-    k = np.empty(longest, np.int64)
+    k = np.empty(longest)
     for u in range(starts.size - 1):
         m = 0
         for e in range(starts[u], starts[u + 1]):
@@ -108,22 +106,14 @@ def sparse_integer_clip_sum(
                 m += 1
         if quantise(v[:m], clip, per_unit, bound, k[:m]):
             for i in range(m):
-                total[where[i]] += k[i]
+                total[where[i]] += np.int64(k[i])
 
 
 @jit()
-def quantise(v: Float, clip: float, per_unit: float, bound: int, k: Int64) -> bool:
-    """Write the clipped v on the grid to k (d,) int64; False, with k undefined, where v contributes nothing."""
+def quantise(v: Float, clip: float, per_unit: float, bound: int, k: Float) -> bool:
+    """Write the clipped v on the grid, as whole numbers, to k (d,); False, k undefined, where v contributes nothing."""
     d = v.size
-    a0 = a1 = a2 = a3 = 0.0  # four sums, as one addition takes four cycles; the same ones on every machine
-    for j in range(0, d - 3, 4):
-        a0 += v[j] * v[j]
-        a1 += v[j + 1] * v[j + 1]
-        a2 += v[j + 2] * v[j + 2]
-        a3 += v[j + 3] * v[j + 3]
-    for j in range(d - d % 4, d):
-        a0 += v[j] * v[j]
-    squares = (a0 + a1) + (a2 + a3)
+    squares = _squares(v)
     if 1e-290 < squares < 1e300:
         norm = math.sqrt(squares)
     else:  # the squares left the range of float64, or v is zero or not finite
@@ -142,22 +132,44 @@ def quantise(v: Float, clip: float, per_unit: float, bound: int, k: Int64) -> bo
     if norm > clip:
         scale = clip / norm
     shrink = 2.0**-40
-    limit = np.float64(bound) + 1.0
+    most = np.float64(bound) * np.float64(bound)
     for _ in range(_ATTEMPTS):
-        # v * scale is at most the clip up to rounding, hence the product by a power of two is at most K + 1.
-        exact = 0
-        for start in range(0, d, _BLOCK):
-            for j in range(start, min(d, start + _BLOCK)):
-                x = v[j] * scale * per_unit
-                k[j] = np.int64(min(max(x, -limit), limit))  # the conversion truncates toward zero
-                exact += k[j] * k[j]
-            if exact > bound * bound:
-                break
-        if exact <= bound * bound:
+        if _to_grid(v, scale, per_unit, np.float64(bound) + 1.0, k) <= most:
             return True
         scale *= 1.0 - shrink
         shrink *= 2.0**6
     return False
+
+
+@jit()
+def _squares(v: Float) -> float:
+    """Sum of squares in four sums, as one addition takes four cycles; the same four on every machine."""
+    a0 = a1 = a2 = a3 = 0.0
+    d = v.size - v.size % 4
+    for j in range(0, d, 4):
+        a0 += v[j] * v[j]
+        a1 += v[j + 1] * v[j + 1]
+        a2 += v[j + 2] * v[j + 2]
+        a3 += v[j + 3] * v[j + 3]
+    for j in range(d, v.size):
+        a0 += v[j] * v[j]
+    return (a0 + a1) + (a2 + a3)
+
+
+@jit(fastmath={"contract", "reassoc"})
+def _to_grid(v: Float, scale: float, per_unit: float, limit: float, k: Float) -> float:
+    """k_j = trunc(v_j scale / gamma) within +-limit; returns their sum of squares.
+
+    per_unit = 1 / gamma is a power of two and every square a whole number up to (2**26 + 1)**2, so that neither the
+    order nor a fused product changes a bit while the sum is below 2**53, and a larger sum stays above 2**52 >= K^2.
+    """
+    squares = 0.0
+    for j in range(v.size):
+        # v * scale is at most the clip up to rounding, hence the product by a power of two is at most K + 1.
+        whole = np.trunc(min(max(v[j] * scale * per_unit, -limit), limit))
+        k[j] = whole
+        squares += whole * whole
+    return squares
 
 
 @jit(fastmath={"contract", "reassoc"})
