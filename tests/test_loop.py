@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 
 from ppal_fast import PPAL, Ledger, Session, query, simulate
 from ppal_fast.errors import BudgetExceeded, InputError, InterruptedReleaseWarning, PPALError, PrivacyError
-from ppal_fast.privacy import sums
+from ppal_fast.privacy import label_sums
 
 
 @pytest.fixture(scope="module")
@@ -314,7 +314,7 @@ def test_an_interrupted_release_costs_its_model_and_nothing_else(table, tmp_path
 
     settings = {"strategy": "random", "n_per_round": 5, "n_rounds": 1, "epsilon": 1.0, "unit": "label"}
     settings["classes"] = [0, 1]
-    monkeypatch.setattr(sums, "release", die)
+    monkeypatch.setattr(label_sums, "release", die)
     with Session.create(tmp_path / "s", table.X, initial(table.y), **settings) as s:
         rows = s.ask()
         with pytest.raises(KeyboardInterrupt):

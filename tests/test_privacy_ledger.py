@@ -683,7 +683,8 @@ def test_the_report_states_what_a_reader_needs(unit: str, relation: str) -> None
         report = ledger.report()
         for word in ("epsilon 1", "delta 1e-05", repr(unit), "zero-out", "replace-one", "Releases: 1", "'means'"):
             assert word in report
-        mu = accounting.mu_of_epsilon(1.0, accounting.usable(1e-5)) * (2 if relation == "zero-out" else 0.5)
+        factor = 2 if relation == "zero-out" else 1 if unit == "label" else 0.5
+        mu = accounting.mu_of_epsilon(1.0, accounting.usable(1e-5)) * factor
         assert f"{accounting.epsilon_of_mu(mu, accounting.usable(1e-5)):.4g}" in report
         assert "labels" in report if unit == "label" else "roster" in report
 

@@ -457,7 +457,10 @@ class PPAL(BaseEstimator):
         """What ``design`` reads: how noisy the coming release will be, and the number of classes where it is public."""
         numbers: dict[str, Any] = {} if self.classes is None else {"n_classes": len(set(self.classes))}
         if self._ledger is not None:
-            numbers["noise"] = (2 if self._ledger.relation == "replace-one" else 1) / self._mu_of_model()
+            factor = 2.0 if self._ledger.relation == "replace-one" else 1.0
+            if factor == 2.0 and self._ledger.unit == "label":  # labels are sqrt 2 apart; a clip is sqrt(1 - 1/K)
+                factor = math.sqrt(2 / (1 - 1 / max(numbers.get("n_classes", 2), 2)))
+            numbers["noise"] = factor / self._mu_of_model()
         return numbers
 
     def _mu_of_model(self) -> float:

@@ -36,7 +36,8 @@ class ClassMeanClassifier(Learner):
     Others as in ``Learner``.
 
     Under unit label the pool, the features and the number of labelled rows are public; the sum takes every row at full
-    length, a_i = phi_i / |phi_i|, and the decoder uses the rows behind it. Sensitivity sqrt(1 - 1/K).
+    length, a_i = phi_i / |phi_i|, and the decoder uses the rows behind it. Sensitivity sqrt(1 - 1/K), under replace-one
+    sqrt 2.
 
     Under unit record and owner the pool is released as noisy moments first (private_map.py) and the labelled sum with a
     coordinate that counts the rows; without X_pool the columns themselves are used, on their public ranges.
@@ -114,13 +115,12 @@ def sum_and_decode(
 ) -> tuple[Scores, str]:
     """The one sum over rows with public features, its decoding, and the sentence on what was spent for it."""
     pull = np.ones(len(phi)) if purse is None else 1 / np.sqrt((phi * phi).sum(axis=1))
-    rows = outer(simplex_basis(n_classes)[codes], phi * pull[:, None])
+    rows, basis = phi * pull[:, None], simplex_basis(n_classes)
     if purse is None:
-        total, noise, privacy = rows.sum(axis=0), 0.0, NOT_PRIVATE
+        V, noise, privacy = basis[codes].T @ rows, 0.0, NOT_PRIVATE
     else:
-        total, noise = purse.release_sum(rows, clip=np.sqrt(1 - 1 / n_classes), name="labels")
+        V, noise = purse.release_label_sum(rows, basis, codes, name="labels")
         privacy = purse.sentence()
-    V = total.reshape(n_classes - 1, -1)
     return decoded(V, Design(phi, pull, pull * pull), noise, representation), privacy
 
 

@@ -72,8 +72,8 @@ class RandomTreesClassifier(Learner):
 
     Splits see no label. Where features are public a threshold lies between two values of the pool; else it is uniform
     over the public range. A missing cell goes both ways, with the pool's shares (public features) or by halves.
-    One release: under unit label the K-1 class coordinates of every leaf, sensitivity sqrt(m (1 - 1/K)); under unit
-    record or owner the counts of every class and leaf, sensitivity sqrt(m).
+    One release: under unit label the K-1 class coordinates of every leaf, sensitivity at most sqrt(m (1 - 1/K)); under
+    unit record or owner the counts of every class and leaf, sensitivity sqrt(m).
 
     Attributes: ``trees_``, ``leaf_probabilities_`` (K, leaves), ``privacy_``.
     """
@@ -111,13 +111,11 @@ class RandomTreesClassifier(Learner):
         noise = 0.0
         if labelled.features_public:
             basis = simplex_basis(n_classes)
-            coordinates = outer(basis[labelled.codes], shares)
             if purse is None:
-                total = coordinates.sum(axis=0)
+                total = basis[labelled.codes].T @ shares
             else:
-                clip = np.sqrt(self.n_trees * (1 - 1 / n_classes))
-                total, noise = purse.release_sum(coordinates, clip=clip, name="leaves")
-            counts = basis @ total.reshape(n_classes - 1, -1) + shares.sum(axis=0) / n_classes
+                total, noise = purse.release_label_sum(shares, basis, labelled.codes, name="leaves")
+            counts = basis @ total + shares.sum(axis=0) / n_classes
         else:
             assert purse is not None
             coordinates = outer(np.eye(n_classes)[labelled.codes], shares)

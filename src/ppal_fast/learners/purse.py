@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from .. import _validate
 from ..errors import BudgetExceeded
 from ..privacy.accounting import UNIT, epsilon_of_units, sigma_of_units, units_of_epsilon
+from ..privacy.label_sums import noise_deviation
 
 if TYPE_CHECKING:
     from ..privacy import Ledger
@@ -51,13 +52,24 @@ class Purse:
 
         share   of the whole fit's mu^2; None: all that is left.
         """
-        units = self.units_left if share is None else max(1, min(self.units_left, int(share * self.units)))
-        sigma = sigma_of_units(units)
+        sigma = self._spend(share)
         total = self.ledger.release_sum(rows, clip=clip, sigma=sigma, owners=owners, name=f"{self.name}/{name}")
-        self.units_left -= units
-        self.n_releases += 1
         sensitivity = clip if self.ledger.relation == "zero-out" else 2 * clip
         return np.asarray(total, dtype=np.float64), sigma * sensitivity
+
+    def release_label_sum(self, rows: Float, targets: Float, codes: Any, *, name: str) -> tuple[Float, float]:
+        """The noisy sum of targets[y_i] (x) rows[i], (m, d), and the standard deviation of its noise, for all that is
+        left; under unit label, with public rows (n, d) and targets (K, m)."""
+        sigma = self._spend(None)
+        total = self.ledger.release_label_sum(rows, targets, codes, sigma=sigma, name=f"{self.name}/{name}")
+        return total, noise_deviation(rows, targets, sigma=sigma, relation=self.ledger.relation)
+
+    def _spend(self, share: float | None) -> float:
+        """The noise multiplier that this share of mu^2 buys."""
+        units = self.units_left if share is None else max(1, min(self.units_left, int(share * self.units)))
+        self.units_left -= units
+        self.n_releases += 1
+        return sigma_of_units(units)
 
     def sentence(self) -> str:
         """What holds once the fit is done."""

@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _validate
-from ..errors import BudgetExceeded, InputError, LedgerError
-from . import accounting, sums, units
+from ..errors import BudgetExceeded, InputError, LedgerError, PrivacyError
+from . import accounting, label_sums, sums, units
 from .book import Book, Entry
 from .randomness import NoiseStream
-from .requests import Release, Request, sum_request
+from .requests import Release, Request, noise_multiplier, sum_request
+from .requests import request as new_request
 from .streams import Stream
 
 Float = NDArray[np.float64]
@@ -127,6 +128,35 @@ class Ledger:
             draw=lambda ready: sums.release(*ready, allowed, at, NoiseStream()),
         )
 
+    def release_label_sum(
+        self, rows: Any, targets: Any, codes: Any, *, epsilon: float | None = None, sigma: float | None = None,
+        name: str,
+    ) -> Float:
+        """The noisy sum of t_(y_i) (x) x_i over records with public rows: (m, d) float64 on a power-of-two grid.
+
+        rows       (n, d) finite numbers x_i, public; n is public too
+        targets    (K, m) finite numbers, the vector t_k of each class, public
+        codes      (n,) class y_i of each row, 0 .. K - 1, the only private argument; -1: its label was removed
+        epsilon, sigma, name as for release_sum. The sensitivity is the exact one of these rows and targets: the
+        longest row times the longest target, under replace-one times the largest distance of two targets.
+
+        Raises PrivacyError unless the ledger's unit is "label". Source: docs/privacy/label_sums.md.
+        """
+        if self.unit != "label":
+            raise PrivacyError(f"a sum of labels takes its rows as public; the ledger's unit is {self.unit!r}")
+        tables = label_sums.PublicTables.of(rows, targets)
+        sigma = noise_multiplier(self, epsilon, sigma)
+        at = label_sums.grid(tables, sigma, self.relation)
+        request = new_request(
+            self, label_sums.MECHANISM, name, units=at.units, d=tables.rows.shape[1] * tables.targets.shape[1],
+            clip=at.sensitivity * at.gamma, sigma=sigma, tables=tables.digest(),
+        )
+        return self._perform(
+            request,
+            prepare=lambda: label_sums.checked_codes(codes, len(tables.rows), len(tables.targets)),
+            draw=lambda ready: label_sums.release(tables, ready, at, NoiseStream()),
+        ).reshape(tables.targets.shape[1], -1)
+
     def stream(
         self, d: int, *, clip: float, epsilon: float | None = None, sigma: float | None = None,
         horizon: int | None = None, decay: float = 1.0, mask: units.PublicMask | None = None, stability: int = 1,
@@ -197,7 +227,8 @@ class Ledger:
         history = self.history()
         mu = math.sqrt(self._charged(self._account) * accounting.UNIT)
         other = next(r for r in units.RELATIONS if r != self.relation)
-        factor = units.SENSITIVITY[other] / units.SENSITIVITY[self.relation]
+        # A label is often charged less than twice its zero-out price under replace-one: half would then be too little.
+        factor = 2.0 if self.relation == "zero-out" else 1.0 if self.unit == "label" else 0.5
         delta = accounting.usable(self.delta)
         promised = [accounting.mu_of_epsilon(self.epsilon, delta) * f for f in (1.0, factor)]
         of = f" (modality {self._account!r})" if self._account else ""
