@@ -214,6 +214,8 @@ def test_bad_sheets_are_refused(write, sheet: str, problem: str) -> None:
 def test_an_unwritable_folder_shows_before_the_work(write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="cannot be written"):
         files.check_writable_folder(write("a file", "here") / "out")
+    files.check_writable_folder(tmp_path / "new" / "out")
+    assert not (tmp_path / "new").exists()
 
     def full(self: Path, content: bytes) -> int:
         raise OSError(28, "No space left on device")
@@ -221,6 +223,7 @@ def test_an_unwritable_folder_shows_before_the_work(write, tmp_path: Path, monke
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(InputError, match="No space left on device"):
         files.check_writable_folder(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 REAL = {

@@ -81,6 +81,7 @@ def run_demo(out: Path, n_seeds: int) -> None:
     page = _page(sorted(outcomes, key=lambda o: o.seed), n_seeds)
     _print(page)
     picture = report.LearningCurveDisplay(page.curves, ceiling=page.ceiling)
+    out.mkdir(parents=True, exist_ok=True)
     for suffix in ("png", "svg"):
         report.save_picture(picture, out / f"learning_curves.{suffix}")
     print(f"{report.write_report(out / 'report.html', page)} written, {time.perf_counter() - started:.0f} s in all")

@@ -167,9 +167,10 @@ def write_rows(
 
 
 def check_writable_folder(path: str | os.PathLike[str], *, name: str = "out") -> Path:
-    """Make the folder and write a megabyte into it, so that a full or read-only disk shows before the work starts."""
+    """Write a megabyte into the folder, so that a full or read-only disk shows before the work; nothing is left there."""
     folder = Path(path)
     probe = folder / ".ppal_fast_probe"
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"\0" * (1 << 20))
@@ -179,6 +180,8 @@ def check_writable_folder(path: str | os.PathLike[str], *, name: str = "out") ->
     finally:
         with contextlib.suppress(OSError):  # the parent is a file, or the disk is read-only: nothing was written
             probe.unlink(missing_ok=True)
+            for place in made:
+                place.rmdir()
     return folder
 
 
