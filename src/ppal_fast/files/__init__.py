@@ -167,7 +167,7 @@ def write_rows(
 
 
 def check_writable_folder(path: str | os.PathLike[str], *, name: str = "out") -> Path:
-    """Write a megabyte into the folder, so that a full or read-only disk shows before the work; nothing is left there."""
+    """Write a megabyte there and remove it, so that a full or read-only disk shows before the work starts."""
     folder = Path(path)
     probe = folder / ".ppal_fast_probe"
     made = [place for place in (folder, *folder.parents) if not place.exists()]
