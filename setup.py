@@ -59,6 +59,12 @@ density = Pybind11Extension(
     extra_compile_args=["-O3", "-ffp-contract=off", "-fno-math-errno"],
     depends=[*map(str, Path("csrc").glob("*.hpp")), *map(str, Path("src/ppal_fast/include/ppal_fast").glob("*.hpp"))],
 )
-line = Extension("ppal_fast.kernels._line", ["src/ppal_fast/kernels/_line.pyx"])
+line = Extension(
+    "ppal_fast.kernels._line",
+    ["src/ppal_fast/kernels/_line.pyx"],
+    include_dirs=["src/ppal_fast/include"],
+    extra_compile_args=["-O3", "-ffp-contract=off", "-fno-math-errno"],
+    depends=[str(path) for path in Path("src/ppal_fast/include/ppal_fast").glob("line*.h")],
+)
 
 setup(ext_modules=[density, *cythonize([line], build_dir="build/cython")], cmdclass={"build_ext": BuildLevels})

@@ -1,78 +1,71 @@
-"""The decision for one item, for other Cython code:
+"""The decision for one item, for other Cython code: the C core of ppal_fast/line.h, and the object that owns a model.
 
-    from ppal_fast.kernels._line cimport Model, Scorer, Verdict, decide
+    from ppal_fast.kernels._line cimport Scorer, ppal_line_decide, ppal_line_verdict
 
-A ``Scorer`` owns the arrays that its ``model`` points into: keep it alive while you call ``decide``. ``work`` is scratch
-of ``model.n_work`` doubles, one per thread; ``probabilities`` takes ``model.n_classes`` doubles. No call allocates,
-waits or touches Python.
+Build with ``include_dirs=[ppal_fast.get_include()]``. A ``Scorer`` owns the bytes that its ``model`` points into: keep it
+alive while you call. No function of the core allocates, waits or touches Python; ``work`` is scratch of
+``model.n_work`` doubles, one block for each thread.
 """
 
-cdef enum Encoder:
-    COLUMNS = 0
-    FACTORS = 1
-    MIXTURES = 2
-    PRODUCTS = 3
+from libc.stdint cimport int64_t, uint64_t
 
-cdef enum Status:
-    DECIDED = 0
-    INFINITE = 1
+cdef extern from "ppal_fast/line.h" nogil:
+    enum: PPAL_LINE_OK
+    enum: PPAL_LINE_INFINITE
 
-cdef struct Model:
-    Py_ssize_t n_columns      # of an item
-    Py_ssize_t n_numeric      # cells: first the numeric columns, then one block per category
-    Py_ssize_t n_categories
-    Py_ssize_t n_cells
-    const Py_ssize_t *numeric         # (n_numeric,) columns
-    const double *mean                # (n_numeric,)
-    const double *scale
-    const Py_ssize_t *knot_start      # (n_numeric + 1,) into knots: columns that are interpolated before scaling
-    const double *knots
-    const double *knot_scores
-    double clip
-    const Py_ssize_t *category        # (n_categories,) columns
-    const Py_ssize_t *level_start     # (n_categories + 1,) into levels
-    const double *levels
-    const double *frequency
-    const double *category_scale      # (n_categories,)
+    ctypedef struct ppal_line:
+        int64_t n_columns
+        int64_t n_classes
+        int64_t n_work
+        int64_t n_text
+        int64_t n_labelled
+        double threshold
+        double queries_per_hour
+        const char *text
+        char id[65]
 
-    Encoder encoder
-    Py_ssize_t n_latent               # q factors, or components of all mixtures together
-    const double *by_value            # (n_cells, n_latent) times the cell
-    const double *by_presence         # (n_cells, q(q+1)/2) precision, packed rows of the lower triangle; or components
-    const double *base                # (n_latent,) log weights of the components
-    Py_ssize_t n_mixtures
-    const Py_ssize_t *mixture_start   # (n_mixtures + 1,) into the components
-    const double *loadings            # (n_cells, n_latent) that fill the cells of products
-    Py_ssize_t n_numbers              # of the products
-    const Py_ssize_t *numbers         # (n_numbers,) cells
-    double number_clip
-    Py_ssize_t n_product_categories
-    const Py_ssize_t *product_category
-    Py_ssize_t n_psi
+    ctypedef struct ppal_line_verdict:
+        int64_t label
+        double probability
+        double uncertainty
+        double log_density_ratio
+        double unusual
+        int64_t query
 
-    Py_ssize_t n_coordinates          # 0: psi are the class probabilities
-    const double *centre              # (n_coordinates,) projected mean
-    const double *projection          # (n_psi, n_coordinates)
-    double radius
-    double constant
-    Py_ssize_t n_classes
-    const double *weights             # (1 + n_coordinates, n_classes), first row for the constant
-    Py_ssize_t n_work
+    ctypedef struct ppal_line_pace:
+        double allowance
+        uint64_t coins
 
-cdef struct Verdict:
-    Py_ssize_t label
-    double probability
-    double uncertainty
-    bint query
+    ctypedef struct ppal_line_drift:
+        int64_t n_items
+        int64_t n_unusual
+        int64_t alarm_at
+        double evidence
+        uint64_t coins
 
-cdef Status decide(
-    const Model *model, double threshold, const double *x, double *work, double *probabilities, Verdict *verdict
-) noexcept nogil
+    const char *ppal_line_message(int status)
+    int ppal_line_open(ppal_line *line, const void *bytes, int64_t size)
+    int ppal_line_decide(
+        const ppal_line *model, const double *x, double *work, double *probabilities, ppal_line_verdict *verdict
+    )
+    int64_t ppal_line_decide_many(
+        const ppal_line *model, const double *items, int64_t n, double *work, double *probabilities,
+        ppal_line_verdict *verdicts
+    )
+    void ppal_line_paced(
+        const ppal_line *m, ppal_line_pace *pace, double now, int64_t n, double *threshold, double *share
+    )
+    int ppal_line_asked(
+        const ppal_line *m, ppal_line_pace *pace, double uncertainty, double threshold, double share
+    )
+    void ppal_line_watch(const ppal_line *m, ppal_line_drift *drift, double unusual)
 
 cdef class Scorer:
-    cdef Model model
-    cdef readonly double threshold
-    cdef object _parts
-    cdef object _labels
-    cdef object _decision
+    cdef ppal_line model
+    cdef ppal_line_pace pace
+    cdef ppal_line_drift watch
     cdef double *_work
+    cdef bytes _image  # keeps what model points into
+    cdef tuple _labels
+    cdef object _decision
+    cdef object _clock

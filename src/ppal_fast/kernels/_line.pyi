@@ -5,17 +5,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 class Scorer:
+    id: str
+    text: bytes
+    n_work: int
     threshold: float
+    has_density: bool
+    queries_per_hour: float
+    address: int
     def __init__(
-        self, parts: dict[str, Any], threshold: float, labels: tuple[Any, ...], decision: Callable[..., Any]
+        self, image: bytes, labels: tuple[Any, ...], decision: type, clock: Callable[[], float] | None, coins: int
     ) -> None: ...
     def decide(self, x: Any) -> Any: ...
     def decide_many(
-        self,
-        X: NDArray[np.float64],
-        probabilities: NDArray[np.float64],
-        label: NDArray[np.intp],
-        probability: NDArray[np.float64],
-        uncertainty: NDArray[np.float64],
-        query: NDArray[np.uint8],
+        self, X: NDArray[np.float64], verdicts: NDArray[np.void], probabilities: NDArray[np.float64] | None, watched: bool
     ) -> int: ...
+    def drift(self) -> tuple[int, int, float, int]: ...
+    def reset_drift(self) -> None: ...
+
+def check(image: bytes) -> str | None: ...
+def decide_address() -> int: ...
