@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from . import accounting, audit, counts
 from .accounting import epsilon_of, epsilon_of_mu, gaussian_sigma, mu_of_epsilon
-from .budgets import PersonLedger
+from .budgets import GroupLedger, PersonLedger, allocate
 from .label_response import debiased_counts, randomise_labels
 from .ledger import Ledger
 from .requests import Release
@@ -16,7 +16,7 @@ from .streams import Stream
 from .units import PublicMask
 
 __all__ = [
-    "Ledger", "PersonLedger", "PublicMask", "Release", "Stream", "accounting", "audit", "counts", "debiased_counts",
-    "epsilon_of", "epsilon_of_mu", "gaussian_sigma", "masked_clip_noise", "mu_of_epsilon", "randomise_labels",
-    "sparse_clip_noise",
+    "GroupLedger", "Ledger", "PersonLedger", "PublicMask", "Release", "Stream", "accounting", "allocate", "audit",
+    "counts", "debiased_counts", "epsilon_of", "epsilon_of_mu", "gaussian_sigma", "masked_clip_noise", "mu_of_epsilon",
+    "randomise_labels", "sparse_clip_noise",
 ]

@@ -133,8 +133,18 @@ def usable(delta: float) -> float:
 
 def numerical_delta_units(epsilon: float, delta: float) -> int:
     """How many units of 2**-320 of numerical delta fit: (1 + e^epsilon) delta_num <= delta * RESERVED_SHARE / 2."""
-    room = Fraction(delta) * Fraction(RESERVED_SHARE) / 2 * 2**DELTA_UNIT_BITS
+    return failure_units(epsilon, delta * RESERVED_SHARE / 2)
+
+
+def failure_units(epsilon: float, delta: float) -> int:
+    """The probability of failure that ``delta`` pays for, in units of 2**-320: (1 + e^epsilon) times it fits."""
+    room = Fraction(delta) * 2**DELTA_UNIT_BITS
     return math.floor(room / Fraction(math.nextafter(1.0 + math.exp(epsilon), math.inf)))
+
+
+def probability(units: int) -> float:
+    """A number of units of 2**-320, at or below it."""
+    return math.nextafter(float(Fraction(units, 2**DELTA_UNIT_BITS)), 0.0)
 
 
 def log_delta(epsilon: float, mu: float) -> float:

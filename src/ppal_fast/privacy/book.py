@@ -165,10 +165,10 @@ class Book:
         if not self.entries or self.entries[0].kind != "open":
             raise LedgerError(f"{self.path} was changed by hand: its opening entry is gone")
         found = self.entries[0].body
-        for key, value in terms.items():
-            if found.get(key) != value:
+        for key in sorted(terms.keys() | found.keys()):
+            if found.get(key) != terms.get(key):
                 raise LedgerError(
-                    f"{key} was {value!r} but {self.path} was opened with {found.get(key)!r}; "
+                    f"{key} was {terms.get(key)!r} but {self.path} was opened with {found.get(key)!r}; "
                     "a ledger keeps the terms that it was made with"
                 )
 

@@ -33,9 +33,11 @@ class Ledger:
     """A privacy budget in a file, and the door that spends it.
 
     path       file, made if absent; ":memory:" for one that ends with the process
-    epsilon, delta   the promise: all releases together are (epsilon, delta)-DP. epsilon at most 100
+    epsilon, delta   the promise: all releases together are (epsilon, delta + delta_aside)-DP. epsilon at most 100
     unit       "label", "record" or "owner": whom it protects (see units.UNITS)
     relation   "zero-out": that one unit's contribution is absent; "replace-one": that it is any other
+    delta_aside  delta for mechanisms that fail with some probability (partition selection, subsampled sums); what is
+               said of an epsilon "at the ledger's delta" means ``delta`` alone
     witness    a ``head`` noted elsewhere: an older or rewritten file raises LedgerError
 
     Opening an existing ledger with other terms raises LedgerError. Threads may share one Ledger, and processes one
@@ -50,13 +52,14 @@ class Ledger:
         delta: float,
         unit: str,
         relation: str = "zero-out",
+        delta_aside: float = 0.0,
         witness: str | None = None,
     ) -> None:
-        self._open(path, epsilon, delta, unit, relation, {}, witness)
+        self._open(path, epsilon, delta, unit, relation, delta_aside, witness, modalities={})
 
     def _open(
-        self, path: str | os.PathLike[str], epsilon: float, delta: float, unit: str, relation: str,
-        modalities: Mapping[str, float], witness: str | None,
+        self, path: str | os.PathLike[str], epsilon: float, delta: float, unit: str, relation: str, delta_aside: float,
+        witness: str | None, **caps: Mapping[str, float],
     ) -> None:
         _validate.positive(epsilon=epsilon)
         if epsilon > accounting.LARGEST_EPSILON:
@@ -66,21 +69,29 @@ class Ledger:
         _validate.one_of(units.RELATIONS, relation=relation)
         if accounting.numerical_delta_units(epsilon, delta) < 1 or accounting.units_of_epsilon(epsilon, delta) < 1:
             raise InputError(f"epsilon={epsilon!r} with delta={delta!r} is too small a budget for any release")
+        _validate.non_negative(delta_aside=delta_aside)
+        if delta + delta_aside >= 1.0:
+            raise InputError(f"delta_aside was {delta_aside!r}; together with delta={delta!r} less than 1 is expected")
         self.epsilon, self.delta, self.unit, self.relation = float(epsilon), float(delta), unit, relation
+        self.delta_aside, self._joint_epsilon = float(delta_aside), self.epsilon
         self._account = ""
-        self._book = Book(
-            path,
-            {
-                "epsilon": self.epsilon, "delta": self.delta, "unit": unit, "relation": relation,
-                "modalities": {name: float(modalities[name]) for name in sorted(modalities)},
-            },
-        )
+        self._payers: list[str] = []  # the groups that a release is charged to; none: all
+        terms: dict[str, Any] = {"epsilon": self.epsilon, "delta": self.delta, "unit": unit, "relation": relation}
+        if delta_aside:
+            terms["delta_aside"] = self.delta_aside
+        self._book = Book(path, terms | {k: {n: float(cap) for n, cap in sorted(v.items())} for k, v in caps.items()})
         if witness is not None:
             try:
                 self._book.check_witness(witness)
             except BaseException:
                 self._book.close()
                 raise
+
+    def _share_book(self, whole: Ledger) -> None:
+        """Be a view of another ledger's file and terms."""
+        self.epsilon, self.delta, self.unit, self.relation = whole.epsilon, whole.delta, whole.unit, whole.relation
+        self.delta_aside, self._joint_epsilon, self._account = whole.delta_aside, whole._joint_epsilon, whole._account
+        self._payers, self._book = whole._payers, whole._book
 
     # The door
 
@@ -114,12 +125,10 @@ class Ledger:
 
         Raises BudgetExceeded before the rows are read, leaving the ledger unchanged.
         """
-        shape = np.shape(rows)
-        if len(shape) != 2 or shape[1] < 1:
-            raise InputError(f"rows has shape {shape}; (n, d) with d of at least 1 is expected")
-        allowed = units.checked_mask(mask, shape[1])
+        d = sums.width(rows)
+        allowed = units.checked_mask(mask, d)
         request = sum_request(
-            self, d=shape[1], clip=clip, epsilon=epsilon, sigma=sigma, mask=mask, stability=stability, name=name
+            self, d=d, clip=clip, epsilon=epsilon, sigma=sigma, mask=mask, stability=stability, name=name
         )
         at = sums.grid(request.clip, request.sigma, request.stability * units.SENSITIVITY[self.relation])
         return self._perform(
@@ -189,7 +198,7 @@ class Ledger:
                 return stored
             self._require_budget(request)
             ready = prepare()
-            self._book.append("reserve", request.body(self._account, _now()))
+            self._book.append("reserve", request.body(self._payers or self._account, _now()))
             reserved = len(self._book.entries)
         released = draw(ready)
         with self._book.writing():
@@ -199,9 +208,11 @@ class Ledger:
     # What was spent
 
     def spent(self) -> tuple[float, float]:
-        """(epsilon, delta) of all releases so far, reserved ones included. Information: the promise is the cap."""
+        """(epsilon, delta + delta_aside) of all releases so far, reserved ones included. Information: the promise is
+        the cap."""
         with self._book.reading():
-            return accounting.epsilon_of_units(self._charged(self._account), self.delta), self.delta
+            charged = self._charged(self._account)
+        return accounting.epsilon_of_units(charged, self.delta), self.delta + self.delta_aside
 
     def remaining(self) -> float:
         """The largest epsilon that one further release may ask for."""
@@ -214,7 +225,7 @@ class Ledger:
     def history(self) -> list[Release]:
         """The releases in their order."""
         with self._book.reading():
-            return [self._event(e) for e in self._reservations() if self._account in ("", e.body["account"])]
+            return [self._event(e) for e in self._reservations() if self._concerns(e)]
 
     @property
     def head(self) -> str:
@@ -230,13 +241,14 @@ class Ledger:
         # A label is often charged less than twice its zero-out price under replace-one: half would then be too little.
         factor = 2.0 if self.relation == "zero-out" else 1.0 if self.unit == "label" else 0.5
         delta = accounting.usable(self.delta)
-        promised = [accounting.mu_of_epsilon(self.epsilon, delta) * f for f in (1.0, factor)]
+        under_other = accounting.epsilon_of_mu(accounting.mu_of_epsilon(self.epsilon, delta) * factor, delta)
+        aside = self.delta_aside * (1 + math.exp(under_other)) / (1 + math.exp(self._joint_epsilon))
         of = f" (modality {self._account!r})" if self._account else ""
         lines = [
-            f"Promise{of}: epsilon {self.epsilon:g}, delta {self.delta:g}, unit {self.unit!r} "
+            f"Promise{of}: epsilon {self.epsilon:g}, delta {self.delta + self.delta_aside:g}, unit {self.unit!r} "
             f"({units.UNITS[self.unit]}), "
             f"relation {self.relation!r} ({units.RELATIONS[self.relation]}).",
-            f"The same promise under {other!r}: epsilon {accounting.epsilon_of_mu(promised[1], delta):.4g}.",
+            f"The same promise under {other!r}: epsilon {under_other:.4g}, delta {self.delta + aside:.4g}.",
             f"Spent: epsilon {accounting.epsilon_of_mu(mu, delta):.4g} under {self.relation!r}, "
             f"{accounting.epsilon_of_mu(mu * factor, delta):.4g} under {other!r} (mu {mu:.4g}); "
             f"left for one further release: epsilon {self.remaining():.4g}.",
@@ -271,7 +283,7 @@ class Ledger:
     def __repr__(self) -> str:
         return (
             f"Ledger({self._book.path!r}, epsilon={self.epsilon!r}, delta={self.delta!r}, unit={self.unit!r}, "
-            f"relation={self.relation!r})"
+            f"relation={self.relation!r}, delta_aside={self.delta_aside!r})"
         )
 
     # Within a transaction
@@ -304,10 +316,17 @@ class Ledger:
                     f"at most epsilon={accounting.largest_epsilon(left, self.delta):.6g} can be asked for"
                 )
         samples = sum(int(e.body["n_masked"]) for e in self._reservations()) + request.samples
-        if samples > accounting.numerical_delta_units(self.epsilon, self.delta):
+        if samples > accounting.numerical_delta_units(self._joint_epsilon, self.delta):
             raise BudgetExceeded(
                 f"release {request.name!r} brings the ledger to {samples} noise samples, more than the share of delta "
                 "that is set aside for them; open a ledger with a larger delta"
+            )
+        left_aside = self._failure_units_left()
+        if request.failure_units > left_aside:
+            raise BudgetExceeded(
+                f"release {request.name!r} fails with probability {accounting.probability(request.failure_units):.4g}, "
+                f"but {accounting.probability(left_aside):.4g} is left of it (delta_aside={self.delta_aside!r} over "
+                "1 + e^epsilon); open a ledger with a larger delta_aside"
             )
 
     def _caps(self) -> list[tuple[str, str, int]]:
@@ -317,9 +336,16 @@ class Ledger:
     def _charged(self, account: str) -> int:
         return sum(int(e.body["units"]) for e in self._reservations() if account in ("", e.body["account"]))
 
+    def _concerns(self, reservation: Entry) -> bool:
+        return self._account in ("", reservation.body["account"])
+
     def _remaining_units(self) -> int:
         with self._book.reading():
             return max(0, min(cap - self._charged(account) for _, account, cap in self._caps()))
+
+    def _failure_units_left(self) -> int:
+        spent = sum(int(e.body.get("failure_units", 0)) for e in self._reservations())
+        return max(0, accounting.failure_units(self._joint_epsilon, self.delta_aside) - spent)
 
     def _reservations(self) -> Iterator[Entry]:
         return (e for e in self._book.entries if e.kind == "reserve")
@@ -337,7 +363,8 @@ class Ledger:
         return Release(
             name=body["name"], time=body["time"], mu=math.sqrt(body["units"] * accounting.UNIT), clip=body["clip"],
             sigma=body["sigma"], d=body["d"], n_masked=body["n_masked"], stability=body["stability"],
-            state="reserved" if commit is None else "committed", value=value, account=body["account"],
+            state="reserved" if commit is None else "committed", value=value,
+            account=body["account"] if isinstance(body["account"], str) else ", ".join(body["account"]),
             mechanism=body["mechanism"],
         )
 

@@ -29,7 +29,7 @@ class Release:
     d          length of the vector; n_masked of its coordinates were inside the mask
     state      "committed", or "reserved": paid for, but its process died (or is still at work); its name is burned
     value      (d,) read-only, or None while reserved
-    account    the modality it was charged to, or ""
+    account    the modality or the groups that it was charged to, or "" for the one account or for all groups
     mechanism  what drew it; for all but sums, clip, sigma and stability say what that mechanism's page says
     """
 
@@ -53,6 +53,7 @@ class Request:
 
     units    its charge of mu^2 in units of 2**-40
     samples  how many draws of the rounded Gaussian it brings, each charged 2**-320 of delta
+    failure_units   the probability, in units of 2**-320, that it is not what its mu says; charged to delta_aside
     """
 
     mechanism: str
@@ -64,13 +65,15 @@ class Request:
     sigma: float
     stability: int
     fingerprint: str
+    failure_units: int
 
-    def body(self, account: str, time: str) -> dict[str, Any]:
+    def body(self, account: str | list[str], time: str) -> dict[str, Any]:
         """The entry of its reservation."""
+        failure = {"failure_units": self.failure_units} if self.failure_units else {}
         return {
             "mechanism": self.mechanism, "name": self.name, "fingerprint": self.fingerprint, "time": time,
             "units": self.units, "clip": self.clip, "sigma": self.sigma, "d": self.d, "n_masked": self.samples,
-            "stability": self.stability, "account": account,
+            "stability": self.stability, "account": account, **failure,
         }
 
 
@@ -90,7 +93,8 @@ def sum_request(
 
 def request(
     ledger: Ledger, mechanism: str, name: str, *, units: int, d: int, mask: units.PublicMask | None = None,
-    samples: int | None = None, clip: float = 0.0, sigma: float = 0.0, stability: int = 1, **public: Any,
+    samples: int | None = None, clip: float = 0.0, sigma: float = 0.0, stability: int = 1, failure_units: int = 0,
+    **public: Any,
 ) -> Request:
     """With the fingerprint of everything public; samples: as many as the mask has coordinates, if not said."""
     if not isinstance(name, str) or not name:
@@ -104,7 +108,7 @@ def request(
     }
     return Request(
         mechanism=mechanism, name=name, units=units, samples=int(allowed.sum()) if samples is None else samples, d=d,
-        clip=clip, sigma=sigma, stability=stability,
+        clip=clip, sigma=sigma, stability=stability, failure_units=failure_units,
         fingerprint=hashlib.sha256(json.dumps(terms, sort_keys=True).encode()).hexdigest(),
     )
 

@@ -79,13 +79,21 @@ def grid(
     return Grid(gamma=float(gamma), bound=bound, deviation=deviation, units=units)
 
 
+def width(rows: Any) -> int:
+    """d of rows (n, d)."""
+    shape = np.shape(rows)
+    if len(shape) != 2 or shape[1] < 1:
+        raise InputError(f"rows has shape {shape}; (n, d) with d of at least 1 is expected")
+    return int(shape[1])
+
+
 def checked_rows(rows: Any, mask: NDArray[np.bool_], weights: Any = None) -> Rows:
     """The masked-in columns, row i times weights[i]: float64 (n, m) contiguous, or SparseRows of scipy sparse rows.
 
     Columns outside the mask are not read, and sparse rows are never made dense. NaN and infinity are refused: a
     missing cell has to become a number by a public rule before it is summed.
     """
-    factors = None if weights is None else _weights(weights, np.shape(rows)[0])
+    factors = None if weights is None else checked_weights(weights, np.shape(rows)[0])
     if hasattr(rows, "tocsr"):
         return _checked_sparse(rows.tocsr(), mask, factors)
     table = np.asarray(rows)
@@ -125,7 +133,8 @@ def _checked_sparse(rows: Any, mask: NDArray[np.bool_], factors: Float | None) -
     return SparseRows(starts, columns, numbers, int(mask.sum()), distinct)
 
 
-def _weights(weights: Any, n: int) -> Float:
+def checked_weights(weights: Any, n: int) -> Float:
+    """(n,) finite numbers."""
     factors = _numbers(weights)
     if factors.shape != (n,) or not np.isfinite(factors).all():
         raise InputError(f"weights has shape {factors.shape}; ({n},) finite numbers are expected, one a row")
