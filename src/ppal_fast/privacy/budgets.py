@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,7 +26,6 @@ from .requests import Request, sum_request
 from .units import PublicMask
 
 Float = NDArray[np.float64]
-T = TypeVar("T")
 
 
 class PersonLedger(Ledger):
@@ -59,7 +58,7 @@ class PersonLedger(Ledger):
         _validate.one_of(self._modalities, name=name)
         return ModalityLedger(self, name, self._modalities[name])
 
-    def _perform(self, request: Request, prepare: Callable[[], T], draw: Callable[[T], Any]) -> Float:
+    def _perform(self, request: Request, prepare: Callable[[], Any], draw: Callable[[Any], Any]) -> Float:
         raise PrivacyError(f"releases are made through modality(name), with name one of {', '.join(self._modalities)}")
 
 

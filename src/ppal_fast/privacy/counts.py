@@ -114,7 +114,7 @@ def surviving_groups(
 
     groups (n,) group of each record, 0 .. n_groups - 1, or -1. All groups are counted, empty ones too, so that no
     group's presence shows; which of them survive is post-processing. With noise deviation s, an empty group survives
-    with probability Phi(-threshold / s). An unknown universe of groups is not supported.
+    with probability Phi(-threshold / s). For groups that nobody can list: partitions.select_partitions.
     """
     _validate.non_negative(threshold=threshold)
     counts = release_counts(ledger, groups, n_groups, name=name, epsilon=epsilon, sigma=sigma, owners=owners)

@@ -186,11 +186,14 @@ class Ledger:
             stability=stability, name=name,
         )
 
-    def _perform(self, request: Request, prepare: Callable[[], T], draw: Callable[[T], Float]) -> Float:
+    def _perform(
+        self, request: Request, prepare: Callable[[], T], draw: Callable[[T], Float | tuple[Float, list[str]]]
+    ) -> Float:
         """The one way out (contract 16): charge, check the rows, reserve, draw, commit, hand out.
 
         A committed request of this name returns its stored value; ``prepare`` runs only if the charge fits, and
-        raises before anything is written; ``draw`` runs once the charge is durable.
+        raises before anything is written; ``draw`` runs once the charge is durable. It may return a released name
+        for each value, to be read from ``history()``.
         """
         with self._book.writing():
             stored = self._stored(request)
@@ -200,9 +203,13 @@ class Ledger:
             ready = prepare()
             self._book.append("reserve", request.body(self._payers or self._account, _now()))
             reserved = len(self._book.entries)
-        released = draw(ready)
+        drawn = draw(ready)
+        released, keys = drawn if isinstance(drawn, tuple) else (drawn, [])
+        body: dict[str, Any] = {"reserved": reserved, "time": _now()}
+        if keys:
+            body["keys"] = keys
         with self._book.writing():
-            self._book.append("commit", {"reserved": reserved, "time": _now()}, released.astype("<f8").tobytes())
+            self._book.append("commit", body, released.astype("<f8").tobytes())
         return released
 
     # What was spent
@@ -365,7 +372,7 @@ class Ledger:
             sigma=body["sigma"], d=body["d"], n_masked=body["n_masked"], stability=body["stability"],
             state="reserved" if commit is None else "committed", value=value,
             account=body["account"] if isinstance(body["account"], str) else ", ".join(body["account"]),
-            mechanism=body["mechanism"],
+            mechanism=body["mechanism"], keys=() if commit is None else tuple(commit.body.get("keys", ())),
         )
 
 

@@ -29,6 +29,7 @@ class Release:
     d          length of the vector; n_masked of its coordinates were inside the mask
     state      "committed", or "reserved": paid for, but its process died (or is still at work); its name is burned
     value      (d,) read-only, or None while reserved
+    keys       a released name for each value (partition selection), else empty
     account    the modality or the groups that it was charged to, or "" for the one account or for all groups
     mechanism  what drew it; for all but sums, clip, sigma and stability say what that mechanism's page says
     """
@@ -45,6 +46,7 @@ class Release:
     value: NDArray[np.float64] | None
     account: str
     mechanism: str
+    keys: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,8 @@ def request(
         "source": None if mask is None else mask.source,
         "unit": ledger.unit, "relation": ledger.relation, "account": ledger._account, **public,
     }
+    if failure_units:
+        terms["failure_units"] = failure_units
     return Request(
         mechanism=mechanism, name=name, units=units, samples=int(allowed.sum()) if samples is None else samples, d=d,
         clip=clip, sigma=sigma, stability=stability, failure_units=failure_units,

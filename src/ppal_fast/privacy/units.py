@@ -101,24 +101,24 @@ def by_unit(rows: Rows, owners: Any, unit: str) -> tuple[Rows, NDArray[np.intp]]
     owners   (n,) anything hashable to equality, exactly for unit "owner"
     starts   (units + 1,); its last entry is the number of rows (entries)
     """
-    n = len(rows)
+    codes = unit_codes(owners, len(rows), unit)
+    alone = unit != "owner"
+    n_units = int(codes.max(initial=-1)) + 1
+    if isinstance(rows, SparseRows):
+        grouped = rows if alone and rows.distinct else _grouped(rows, codes, n_units)
+        return grouped, grouped.starts
+    if alone:
+        return rows, np.arange(n_units + 1, dtype=np.intp)
+    order = np.argsort(codes, kind="stable")
+    return np.ascontiguousarray(rows[order]), _starts(codes, n_units)
+
+
+def unit_codes(owners: Any, n: int, unit: str) -> NDArray[np.intp]:
+    """(n,) the unit that each row belongs to, 0, 1, ... in the order of appearance."""
     if unit != "owner":
         if owners is not None:
             raise InputError(f"owners were given but the ledger's unit is {unit!r}; open it with unit='owner'")
-        if not isinstance(rows, SparseRows):
-            return rows, np.arange(n + 1, dtype=np.intp)
-        grouped = rows if rows.distinct else _grouped(rows, np.arange(n, dtype=np.intp), n)
-        return grouped, grouped.starts
-    codes, n_owners = _owner_codes(owners, n)
-    if isinstance(rows, SparseRows):
-        grouped = _grouped(rows, codes, n_owners)
-        return grouped, grouped.starts
-    order = np.argsort(codes, kind="stable")
-    return np.ascontiguousarray(rows[order]), _starts(codes, n_owners)
-
-
-def _owner_codes(owners: Any, n: int) -> tuple[NDArray[np.intp], int]:
-    """The owner of each row as a whole number, and how many there are."""
+        return np.arange(n, dtype=np.intp)
     if owners is None:
         raise InputError("owners is missing; the ledger's unit is 'owner', so the owner of each row is expected")
     names = list(owners)
@@ -128,7 +128,7 @@ def _owner_codes(owners: Any, n: int) -> tuple[NDArray[np.intp], int]:
     if missing is not None:
         raise InputError(f"owners has a missing entry in row {missing}; the owner of every row is expected")
     code: dict[Any, int] = {}
-    return np.array([code.setdefault(name, len(code)) for name in names], dtype=np.intp), len(code)
+    return np.array([code.setdefault(name, len(code)) for name in names], dtype=np.intp)
 
 
 def _grouped(rows: SparseRows, codes: NDArray[np.intp], n_units: int) -> SparseRows:
