@@ -60,7 +60,7 @@ def parts_of(learner: Any) -> Parts:
         )
     parts |= _cell_parts(cells)
     if isinstance(learner, RandomTreesClassifier):
-        parts |= _split_parts(learner.trees_, learner.leaf_probabilities_)
+        parts |= _split_parts(learner.trees_, learner.leaf_probabilities_, cells.width)
         return _watch(parts, cells, None)
     if isinstance(learner, MixtureClassifier):
         parts |= _mixture_parts((learner.mixture_,)) | {
@@ -85,11 +85,14 @@ def parts_of(learner: Any) -> Parts:
 def _cell_parts(cells: Cells) -> Parts:
     knots = [cells.scores.get(j, (np.empty(0), np.empty(0))) for j in range(len(cells.numeric))]
     categories = cells.categories
+    cell_of = np.full(len(cells.coverage), -1)  # of each column: its cell; -1 none; -2 - c: category c
+    cell_of[cells.numeric] = np.arange(len(cells.numeric))
+    cell_of[[c.column for c in categories]] = -2 - np.arange(len(categories))
     return {
-        "n_numeric": len(cells.numeric), "numeric": cells.numeric, "mean": cells.mean, "scale": cells.scale, "clip": CLIP,
+        "n_numeric": len(cells.numeric), "mean": cells.mean, "scale": cells.scale, "clip": CLIP, "cell_of": cell_of,
         "knot_start": _starts([len(k) for k, _ in knots]), "n_knots": sum(len(k) for k, _ in knots),
         "knots": _joined([k for k, _ in knots]), "knot_scores": _joined([s for _, s in knots]),
-        "n_categories": len(categories), "category": np.array([c.column for c in categories]),
+        "n_categories": len(categories),
         "level_start": _starts([len(c.levels) for c in categories]), "n_levels": sum(len(c.levels) for c in categories),
         "levels": _joined([c.levels for c in categories]), "frequency": _joined([c.frequency for c in categories]),
         "category_scale": np.array([c.scale for c in categories]),
@@ -97,9 +100,9 @@ def _cell_parts(cells: Cells) -> Parts:
 
 
 def _factor_parts(model: FactorAnalysis, slot: int) -> Parts:
-    """Per cell: l / v, the lower triangle of l l' / v row by row, and l."""
+    """Per cell: l / v, the lower triangle of l l' / v column by column, and l."""
     weighted = model.loadings / model.noise[:, None]
-    rows, columns = np.tril_indices(model.n_factors)
+    columns, rows = np.triu_indices(model.n_factors)
     return {
         f"n_factors_{slot}": model.n_factors, f"n_packed_{slot}": len(rows), f"by_value_{slot}": weighted,
         f"by_presence_{slot}": model.loadings[:, rows] * weighted[:, columns], f"loadings_{slot}": model.loadings,
@@ -177,28 +180,34 @@ def _linear_parts(representation: Representation, weights: Float) -> Parts:
         "n_coordinates": sum(b.projection.shape[1] for b in blocks),
         "n_projection": sum(b.projection.size for b in blocks),
         "centre": _joined([b.mean @ b.projection for b in blocks]),
-        "projection": _joined([b.projection.ravel() for b in blocks]), "weights": weights.T,
+        "projection": _joined([b.projection.ravel() for b in blocks]), "weights": weights,
     }
 
 
-def _split_parts(trees: SplitTrees, leaf_probabilities: Float) -> Parts:
-    """Each node's class shares if all columns below it are missing, and which columns those are."""
+def _split_parts(trees: SplitTrees, leaf_probabilities: Float, n_cells: int) -> Parts:
+    """Nodes level by level, all trees of a level together, right children behind all left ones; by column for items."""
     n_trees, n_nodes = trees.column.shape
-    n_classes = len(leaf_probabilities)
-    value = np.empty((n_trees, 2 * n_nodes + 1, n_classes))
-    value[:, n_nodes:] = leaf_probabilities.T.reshape(n_trees, n_nodes + 1, n_classes)
-    below = np.left_shift(np.uint64(1), (trees.column % 64).astype(np.uint64))
-    for node in reversed(range(n_nodes)):
-        left, right = 2 * node + 1, 2 * node + 2
-        share = trees.right[:, node, None]
-        value[:, node] = (1 - share) * value[:, left] + share * value[:, right]
-        if left < n_nodes:
-            below[:, node] |= below[:, left] | below[:, right]
+    depth = int(np.log2(n_nodes + 1))
+    place = np.empty((n_trees, 2 * n_nodes + 1), dtype=np.intp)  # of a node within its level
+    place[:, 0] = np.arange(n_trees)
+    for node in range(n_nodes):
+        level = int(np.log2(node + 1))
+        place[:, 2 * node + 1] = place[:, node]
+        place[:, 2 * node + 2] = place[:, node] + n_trees * 2**level
+    first = n_trees * (2 ** np.floor(np.log2(np.arange(1, n_nodes + 1))).astype(np.intp) - 1)  # of a node's level
+    position = (place[:, :n_nodes] + first).ravel()
+    order = np.argsort(trees.column.ravel(), kind="stable")
+    right = np.empty(len(position))
+    right[position] = trees.right.ravel()
+    share = np.empty(leaf_probabilities.shape)
+    share[:, place[:, n_nodes:].ravel()] = leaf_probabilities
     return {
-        "head": image.SPLITS, "n_split_trees": n_trees, "split_depth": int(np.log2(n_nodes + 1)),
-        "n_split_nodes": trees.column.size, "n_split_values": n_trees * (2 * n_nodes + 1),
-        "split_column": trees.column, "split_threshold": trees.threshold, "split_right": trees.right,
-        "split_below": below, "split_value": value, "weights": np.zeros(n_classes),
+        "head": image.SPLITS, "n_split_trees": n_trees, "split_depth": depth, "n_split_nodes": len(position),
+        "n_split_leaves": share.shape[1], "split_right": right, "split_share": share,
+        "split_start": np.r_[0, np.cumsum(np.bincount(trees.column.ravel(), minlength=n_cells))] * bool(n_cells),
+        "n_split_observed": len(order) * bool(n_cells), "split_node": position[order][: len(order) * bool(n_cells)],
+        "split_threshold": trees.threshold.ravel()[order][: len(order) * bool(n_cells)],
+        "weights": np.zeros(len(leaf_probabilities)),
     }
 
 

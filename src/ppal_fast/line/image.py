@@ -37,19 +37,20 @@ INTEGERS = (
     "n_numbers", "n_product_categories",
     "n_blocks", "n_coordinates", "n_projection",
     "n_leaf_trees", "leaf_depth", "n_leaf_nodes", "n_leaf_rows",
-    "n_split_trees", "split_depth", "n_split_nodes", "n_split_values",
+    "n_split_trees", "split_depth", "n_split_nodes", "n_split_observed", "n_split_leaves",
     "n_roots", "n_nodes", "n_shares",
     "n_labelled", "n_labelled_cells",
     "n_bins", "n_steps", "feedback", "n_text",
 )
 REALS = (
     "clip", "number_clip", "constant", "forest_share", "forest_power", "uniform_share", "threshold", "queries_per_hour",
-    "log_classes",
+    "log_classes", "log_labelled",
 )
+AT_TEXT_LENGTH = 64 + 8 * INTEGERS.index("n_text")
 NODE = np.dtype([("column", "i4"), ("threshold", "f4"), ("next", "i4"), ("share", "i4")])
 ARRAYS = {
-    "numeric": "i4", "mean": "f8", "scale": "f8", "knot_start": "i4", "knots": "f8", "knot_scores": "f8",
-    "category": "i4", "level_start": "i4", "levels": "f8", "frequency": "f8", "category_scale": "f8",
+    "cell_of": "i4", "mean": "f8", "scale": "f8", "knot_start": "i4", "knots": "f8", "knot_scores": "f8",
+    "level_start": "i4", "levels": "f8", "frequency": "f8", "category_scale": "f8",
     "by_value_0": "f8", "by_presence_0": "f8", "loadings_0": "f8",
     "by_value_1": "f8", "by_presence_1": "f8", "loadings_1": "f8",
     "mixture_by_value_0": "f8", "mixture_by_presence_0": "f8", "mixture_base_0": "f8", "mixture_start_0": "i4",
@@ -58,10 +59,10 @@ ARRAYS = {
     "block_psi": "i4", "block_coordinate": "i4", "block_radius": "f8", "block_scale": "f8",
     "centre": "f8", "projection": "f8", "weights": "f8",
     "leaf_column": "i4", "leaf_threshold": "f8", "leaf_component": "f8",
-    "split_column": "i4", "split_threshold": "f8", "split_right": "f8", "split_below": "u8", "split_value": "f8",
+    "split_right": "f8", "split_start": "i4", "split_node": "i4", "split_threshold": "f8", "split_share": "f8",
     "roots": "i4", "nodes": NODE, "shares": "f4",
     "cell_precision": "f8", "cell_log_scale": "f8",
-    "inverse_bandwidth": "f8", "labelled_start": "i4", "labelled_row": "i4", "labelled_value": "f8",
+    "inverse_bandwidth": "f8", "bandwidth_log": "f8", "labelled_log": "f8", "labelled_start": "i4", "labelled_row": "i4", "labelled_value": "f8",
     "bin_edge": "f8", "bin_count": "i8", "step_threshold": "f8", "step_share": "f8",
 }
 EMPTY: dict[str, Any] = dict.fromkeys((*INTEGERS, *REALS), 0) | {
@@ -78,15 +79,32 @@ def packed(parts: dict[str, Any], text: dict[str, Any]) -> bytes:
     body = struct.pack(f"={len(INTEGERS)}q", *(int(whole[name]) for name in INTEGERS))
     body += struct.pack(f"={len(REALS)}d", *(float(whole[name]) for name in REALS))
     arrays = [np.ascontiguousarray(whole[name], dtype=dtype).tobytes() for name, dtype in ARRAYS.items()]
-    body += b"".join(array + bytes(-len(array) % 8) for array in [*arrays, words])
+    return _sealed(body + b"".join(map(_padded, [*arrays, words])))
+
+
+def paced(image: bytes, queries_per_hour: float) -> bytes:
+    """The same model with another target of the query rule, which makes it another file: its digest differs."""
+    text = text_of(image) | {"queries_per_hour": float(queries_per_hour)}
+    words = json.dumps(text, sort_keys=True, allow_nan=False).encode()
+    (length,) = struct.unpack_from("=q", image, AT_TEXT_LENGTH)
+    body = bytearray(image[64 : len(image) - length - -length % 8] + _padded(words))
+    struct.pack_into("=q", body, AT_TEXT_LENGTH - 64, len(words))
+    struct.pack_into("=d", body, 8 * (len(INTEGERS) + REALS.index("queries_per_hour")), queries_per_hour)
+    return _sealed(bytes(body))
+
+
+def _sealed(body: bytes) -> bytes:
     head = MAGIC + struct.pack("=IIqq", VERSION, BYTE_ORDER, 64 + len(body), 0)
     return head + hashlib.sha256(head + body).digest() + body
 
 
+def _padded(array: bytes) -> bytes:
+    return array + bytes(-len(array) % 8)
+
+
 def text_of(image: bytes) -> dict[str, Any]:
     """The text of a checked image."""
-    at = 64 + 8 * INTEGERS.index("n_text")
-    (length,) = struct.unpack_from("=q", image, at)
+    (length,) = struct.unpack_from("=q", image, AT_TEXT_LENGTH)
     padded = length + -length % 8
     return json.loads(image[len(image) - padded:len(image) - padded + length])
 

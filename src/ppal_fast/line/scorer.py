@@ -131,15 +131,20 @@ class LineScorer:
     @classmethod
     def load(
         cls, path: str | os.PathLike[str], *, ledger: Ledger | str | os.PathLike[str] | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        queries_per_hour: float | None = None, clock: Callable[[], float] = time.monotonic,
     ) -> LineScorer:
         """Read a file that ``save`` wrote. A private model needs the ledger that holds its releases, or its path.
+
+        queries_per_hour  another target of the query rule than the file's; the model_id is then another one too
 
         Raises InputError for a file that is damaged, cut short or of another version, PrivacyError for a private model
         without a ledger, LedgerError where the ledger does not hold the releases as they were made.
         """
         image = images.read(path)
         require_ledger(images.text_of(image)["privacy"], ledger, str(path))
+        if queries_per_hour is not None:
+            _validate.positive(queries_per_hour=queries_per_hour)
+            image = images.paced(image, queries_per_hour)
         return cls(image, clock=clock)
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -38,14 +38,18 @@
 #if defined(__GNUC__)
 #define PPAL_LINE_UNUSED __attribute__((unused))
 #define PPAL_LINE_INLINE static inline __attribute__((always_inline, unused))
-#define PPAL_LINE_ENTRY static __attribute__((noinline, unused)) PPAL_LINE_TARGETS
+#define PPAL_LINE_ENTRY static __attribute__((noinline, unused))
 #else
 #define PPAL_LINE_UNUSED
 #define PPAL_LINE_INLINE static inline
 #define PPAL_LINE_ENTRY static
 #endif
-#ifndef PPAL_LINE_TARGETS /* instruction sets to compile the entry points for, chosen when the program is loaded */
-#define PPAL_LINE_TARGETS
+/* Wider vectors give the same bits sooner: where the program's loader can choose, it takes the widest of the machine. */
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && __GNUC__ >= 12 && !defined(__clang__) \
+    && !defined(__AVX512F__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define PPAL_LINE_WIDE __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
+#else
+#define PPAL_LINE_WIDE
 #endif
 
 #include "line_math.h"
@@ -76,7 +80,7 @@ typedef struct {
  * column's own density (docs/density.md); a column that no labelled row has counts as standard normal. */
 PPAL_LINE_INLINE double ppal_line_labelled(const ppal_line *m, const ppal_line_room *room) {
     const double half_log_two_pi = 0.91893853320467274178;
-    double log_density = 0.0, total;
+    double log_density = 0.0;
     int64_t s, i;
     for (i = 0; i < m->n_labelled; i++) room->rows[i] = 0.0;
     for (s = 0; s < room->n_seen; s++) {
@@ -90,15 +94,11 @@ PPAL_LINE_INLINE double ppal_line_labelled(const ppal_line *m, const ppal_line_r
             continue;
         }
         for (i = 0; i < n; i++) room->logs[i] = -0.5 * (z - value[i]) * (z - value[i]);
-        column = ppal_line_largest(room->logs, n);
-        for (i = 0, total = 0.0; i < n; i++) room->rows[row[i]] += room->logs[i];
-        for (i = 0; i < n; i++) room->logs[i] = ppal_line_exp(room->logs[i] - column);
-        column += ppal_line_log(ppal_line_sum(room->logs, n) / (double)n);
-        for (i = 0; i < n; i++) room->rows[row[i]] -= column;
-        log_density += column + ppal_line_log(m->inverse_bandwidth[j]) - half_log_two_pi;
+        column = ppal_line_log_sum(room->logs, n) - m->labelled_log[j];
+        for (i = 0; i < n; i++) room->rows[row[i]] += room->logs[i] - column;
+        log_density += column + m->bandwidth_log[j];
     }
-    log_density += ppal_line_exponentials(room->rows, m->n_labelled, &total);
-    return log_density + ppal_line_log(total / (double)m->n_labelled);
+    return log_density + ppal_line_log_sum(room->rows, m->n_labelled) - m->log_labelled;
 }
 
 /* Decide one item. work: model->n_work doubles; probabilities: model->n_classes doubles, or NULL. */
@@ -134,7 +134,7 @@ PPAL_LINE_INLINE ppal_line_status ppal_line_decided(
     return PPAL_LINE_OK;
 }
 
-PPAL_LINE_ENTRY ppal_line_status ppal_line_decide(
+PPAL_LINE_WIDE PPAL_LINE_ENTRY ppal_line_status ppal_line_decide(
     const ppal_line *model, const double *x, double *work, double *probabilities, ppal_line_verdict *verdict
 ) {
     return ppal_line_decided(model, x, work, probabilities, verdict);
@@ -142,7 +142,7 @@ PPAL_LINE_ENTRY ppal_line_status ppal_line_decide(
 
 /* Decide n items, (n, n_columns) row by row; probabilities (n, n_classes) or NULL. Returns how many were decided: n, or
  * the position of the first with an infinite value. */
-PPAL_LINE_ENTRY int64_t ppal_line_decide_many(
+PPAL_LINE_WIDE PPAL_LINE_ENTRY int64_t ppal_line_decide_many(
     const ppal_line *model, const double *items, int64_t n, double *work, double *probabilities,
     ppal_line_verdict *verdicts
 ) {

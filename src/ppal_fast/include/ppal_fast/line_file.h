@@ -24,19 +24,19 @@ enum { /* latent: a model of the cells, to fill missing ones or to say how unusu
     X(n_numbers) X(n_product_categories) \
     X(n_blocks) X(n_coordinates) X(n_projection) \
     X(n_leaf_trees) X(leaf_depth) X(n_leaf_nodes) X(n_leaf_rows) \
-    X(n_split_trees) X(split_depth) X(n_split_nodes) X(n_split_values) \
+    X(n_split_trees) X(split_depth) X(n_split_nodes) X(n_split_observed) X(n_split_leaves) \
     X(n_roots) X(n_nodes) X(n_shares) \
     X(n_labelled) X(n_labelled_cells) \
     X(n_bins) X(n_steps) X(feedback) X(n_text)
 
 #define PPAL_LINE_REALS(X) \
     X(clip) X(number_clip) X(constant) X(forest_share) X(forest_power) X(uniform_share) X(threshold) \
-    X(queries_per_hour) X(log_classes)
+    X(queries_per_hour) X(log_classes) X(log_labelled)
 
 #define PPAL_LINE_ARRAYS(X) \
-    X(int32_t, numeric, n_numeric) X(double, mean, n_numeric) X(double, scale, n_numeric) \
+    X(int32_t, cell_of, n_columns) X(double, mean, n_numeric) X(double, scale, n_numeric) \
     X(int32_t, knot_start, n_numeric + 1) X(double, knots, n_knots) X(double, knot_scores, n_knots) \
-    X(int32_t, category, n_categories) X(int32_t, level_start, n_categories + 1) X(double, levels, n_levels) \
+    X(int32_t, level_start, n_categories + 1) X(double, levels, n_levels) \
     X(double, frequency, n_levels) X(double, category_scale, n_categories) \
     X(double, by_value_0, (n_numeric + n_levels) * n_factors_0) \
     X(double, by_presence_0, (n_numeric + n_levels) * n_packed_0) \
@@ -54,15 +54,17 @@ enum { /* latent: a model of the cells, to fill missing ones or to say how unusu
     X(int32_t, block_psi, n_blocks + 1) X(int32_t, block_coordinate, n_blocks + 1) \
     X(double, block_radius, n_blocks) X(double, block_scale, n_blocks) \
     X(double, centre, n_coordinates) X(double, projection, n_projection) \
-    X(double, weights, (1 + n_coordinates) * n_classes) \
+    X(double, weights, n_classes * (1 + n_coordinates)) \
     X(int32_t, leaf_column, n_leaf_nodes) X(double, leaf_threshold, n_leaf_nodes) \
     X(double, leaf_component, n_leaf_rows * n_psi) \
-    X(int32_t, split_column, n_split_nodes) X(double, split_threshold, n_split_nodes) \
-    X(double, split_right, n_split_nodes) X(uint64_t, split_below, n_split_nodes) \
-    X(double, split_value, n_split_values * n_classes) \
+    X(double, split_right, n_split_nodes) X(int32_t, split_start, n_split_trees ? n_numeric + n_levels + 1 : 0) \
+    X(int32_t, split_node, n_split_observed) X(double, split_threshold, n_split_observed) \
+    X(double, split_share, n_classes * n_split_leaves) \
     X(int32_t, roots, n_roots) X(ppal_line_node, nodes, n_nodes) X(float, shares, n_shares * n_classes) \
     X(double, cell_precision, n_numeric + n_levels) X(double, cell_log_scale, n_numeric + n_levels) \
     X(double, inverse_bandwidth, n_labelled ? n_numeric + n_levels : 0) \
+    X(double, bandwidth_log, n_labelled ? n_numeric + n_levels : 0) \
+    X(double, labelled_log, n_labelled ? n_numeric + n_levels : 0) \
     X(int32_t, labelled_start, n_labelled ? n_numeric + n_levels + 1 : 0) \
     X(int32_t, labelled_row, n_labelled_cells) X(double, labelled_value, n_labelled_cells) \
     X(double, bin_edge, n_bins ? n_bins - 1 : 0) X(int64_t, bin_count, n_bins) \

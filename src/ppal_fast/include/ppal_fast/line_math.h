@@ -2,13 +2,13 @@
  *
  * Sums run in LANES interleaved chains: a fixed order that processors can do side by side. Part of line.h. */
 
-enum { PPAL_LINE_LANES = 4 };
+enum { PPAL_LINE_LANES = 8 };
 
-/* e^x to 1.5 units in the last place; 0 below -700. Range reduction, then the Taylor sum to the 13th power. */
+/* e^x for x up to 700, to 1.5 units in the last place; e^-700 below. Range reduction, then the Taylor sum to the 12th
+ * power. */
 PPAL_LINE_INLINE double ppal_line_exp(double x) {
     const double shift = 6755399441055744.0; /* 1.5 * 2^52: adding it rounds to a whole number in the low bits */
-    double inside = x < -700.0 ? -700.0 : x;
-    inside = inside > 700.0 ? 700.0 : inside;
+    const double inside = x < -700.0 ? -700.0 : x;
     const double whole = inside * 1.4426950408889634 + shift;
     const double n = whole - shift;
     const double r = (inside - n * 0.693147180369123816490) - n * 1.90821492927058770002e-10;
@@ -16,14 +16,13 @@ PPAL_LINE_INLINE double ppal_line_exp(double x) {
     const double low = (1.0 + r) + r2 * (0.5 + r * (1.0 / 6));
     const double middle = (1.0 / 24 + r * (1.0 / 120)) + r2 * (1.0 / 720 + r * (1.0 / 5040));
     const double high = (1.0 / 40320 + r * (1.0 / 362880)) + r2 * (1.0 / 3628800 + r * (1.0 / 39916800));
-    const double top = 1.0 / 479001600 + r * (1.0 / 6227020800.0);
-    double value = low + r4 * (middle + r4 * (high + r4 * top));
+    double value = low + r4 * (middle + r4 * (high + r4 * (1.0 / 479001600)));
     uint64_t bits, power;
     memcpy(&bits, &value, 8);
     memcpy(&power, &whole, 8);
     bits += power << 52;
     memcpy(&value, &bits, 8);
-    return x < -700.0 ? 0.0 : value;
+    return value;
 }
 
 /* log x for a positive, normal x; -infinity for 0. x = 2^n m with m around 1, then 2 artanh((m - 1)/(m + 1)). */
@@ -54,28 +53,44 @@ PPAL_LINE_INLINE double ppal_line_largest(const double *values, int64_t n) {
     return top;
 }
 
+PPAL_LINE_INLINE double ppal_line_lanes(const double *lane) {
+    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+}
+
 PPAL_LINE_INLINE double ppal_line_sum(const double *values, int64_t n) {
-    double lane[PPAL_LINE_LANES] = {0.0, 0.0, 0.0, 0.0}, total;
+    double lane[PPAL_LINE_LANES] = {0.0};
     int64_t i, k;
     for (i = 0; i + PPAL_LINE_LANES <= n; i += PPAL_LINE_LANES)
         for (k = 0; k < PPAL_LINE_LANES; k++) lane[k] += values[i + k];
-    total = (lane[0] + lane[1]) + (lane[2] + lane[3]);
-    for (; i < n; i++) total += values[i];
-    return total;
+    for (k = 0; i < n; i++, k++) lane[k] += values[i];
+    return ppal_line_lanes(lane);
 }
 
-/* values -> e^(values - largest); returns log sum e^values. */
-PPAL_LINE_INLINE double ppal_line_exponentials(double *values, int64_t n, double *total) {
+PPAL_LINE_INLINE double ppal_line_dot(const double *a, const double *b, int64_t n) {
+    double lane[PPAL_LINE_LANES] = {0.0};
+    int64_t i, k;
+    for (i = 0; i + PPAL_LINE_LANES <= n; i += PPAL_LINE_LANES)
+        for (k = 0; k < PPAL_LINE_LANES; k++) lane[k] += a[i + k] * b[i + k];
+    for (k = 0; i < n; i++, k++) lane[k] += a[i] * b[i];
+    return ppal_line_lanes(lane);
+}
+
+/* log sum e^values. */
+PPAL_LINE_INLINE double ppal_line_log_sum(const double *values, int64_t n) {
     const double top = ppal_line_largest(values, n);
-    int64_t i;
-    for (i = 0; i < n; i++) values[i] = ppal_line_exp(values[i] - top);
-    *total = ppal_line_sum(values, n);
-    return top;
+    double lane[PPAL_LINE_LANES] = {0.0};
+    int64_t i, k;
+    for (i = 0; i + PPAL_LINE_LANES <= n; i += PPAL_LINE_LANES)
+        for (k = 0; k < PPAL_LINE_LANES; k++) lane[k] += ppal_line_exp(values[i + k] - top);
+    for (k = 0; i < n; i++, k++) lane[k] += ppal_line_exp(values[i] - top);
+    return top + ppal_line_log(ppal_line_lanes(lane));
 }
 
 PPAL_LINE_INLINE void ppal_line_softmax(double *logits, int64_t n) {
+    const double top = ppal_line_largest(logits, n);
     double total;
     int64_t i;
-    ppal_line_exponentials(logits, n, &total);
+    for (i = 0; i < n; i++) logits[i] = ppal_line_exp(logits[i] - top);
+    total = ppal_line_sum(logits, n);
     for (i = 0; i < n; i++) logits[i] /= total;
 }

@@ -16,14 +16,15 @@ PPAL_LINE_INLINE ppal_line_status ppal_line_point(ppal_line *line, const unsigne
     PPAL_LINE_INTEGERS(PPAL_LINE_READ_INTEGER)
     PPAL_LINE_REALS(PPAL_LINE_READ_REAL)
     {
-        const int64_t n_numeric = line->n_numeric, n_categories = line->n_categories, n_levels = line->n_levels,
+        const int64_t n_columns = line->n_columns, n_numeric = line->n_numeric, n_categories = line->n_categories, n_levels = line->n_levels,
             n_knots = line->n_knots, n_factors_0 = line->n_factors_0, n_packed_0 = line->n_packed_0,
             n_factors_1 = line->n_factors_1, n_packed_1 = line->n_packed_1, n_components_0 = line->n_components_0,
             n_mixtures_0 = line->n_mixtures_0, n_components_1 = line->n_components_1, n_numbers = line->n_numbers,
             n_product_categories = line->n_product_categories, n_blocks = line->n_blocks,
             n_coordinates = line->n_coordinates, n_projection = line->n_projection, n_classes = line->n_classes,
             n_leaf_nodes = line->n_leaf_nodes, n_leaf_rows = line->n_leaf_rows, n_psi = line->n_psi,
-            n_split_nodes = line->n_split_nodes, n_split_values = line->n_split_values, n_roots = line->n_roots,
+            n_split_nodes = line->n_split_nodes, n_split_observed = line->n_split_observed, n_split_trees = line->n_split_trees,
+            n_split_leaves = line->n_split_leaves, n_roots = line->n_roots,
             n_nodes = line->n_nodes, n_shares = line->n_shares, n_labelled = line->n_labelled,
             n_labelled_cells = line->n_labelled_cells, n_bins = line->n_bins, n_steps = line->n_steps,
             n_text = line->n_text;
@@ -53,9 +54,8 @@ PPAL_LINE_INLINE int ppal_line_sound_forest(const ppal_line *m) {
     return good;
 }
 
-PPAL_LINE_INLINE int ppal_line_sound_trees(int64_t trees, int64_t depth, int64_t nodes, int64_t rows, int64_t values) {
-    return depth <= 16 && nodes == trees * ((1 << depth) - 1)
-        && (rows < 0 || rows == trees << depth) && (values < 0 || values == trees * ((2 << depth) - 1));
+PPAL_LINE_INLINE int ppal_line_sound_trees(int64_t trees, int64_t depth, int64_t nodes, int64_t leaves) {
+    return depth <= 16 && nodes == trees * ((1 << depth) - 1) && leaves == trees << depth;
 }
 
 PPAL_LINE_INLINE int ppal_line_sound_latent(const ppal_line *m, int64_t latent) {
@@ -95,8 +95,7 @@ PPAL_LINE_INLINE int ppal_line_sound(const ppal_line *m) {
     int good = m->n_columns > 0 && m->n_classes > 0 && m->head <= PPAL_LINE_SPLITS
         && m->n_packed_0 == m->n_factors_0 * (m->n_factors_0 + 1) / 2
         && m->n_packed_1 == m->n_factors_1 * (m->n_factors_1 + 1) / 2
-        && ppal_line_within(m->numeric, m->n_numeric, 0, m->n_columns)
-        && ppal_line_within(m->category, m->n_categories, 0, m->n_columns)
+        && ppal_line_within(m->cell_of, m->n_columns, -1 - m->n_categories, m->n_numeric)
         && ppal_line_starts(m->knot_start, m->n_numeric, m->n_knots)
         && ppal_line_starts(m->level_start, m->n_categories, m->n_levels)
         && ppal_line_starts(m->mixture_start_0, m->n_mixtures_0, m->n_components_0)
@@ -104,10 +103,11 @@ PPAL_LINE_INLINE int ppal_line_sound(const ppal_line *m) {
         && ppal_line_within(m->product_category, m->n_product_categories, 0, m->n_categories)
         && ppal_line_starts(m->block_psi, m->n_blocks, m->n_blocks ? m->n_psi : 0)
         && ppal_line_starts(m->block_coordinate, m->n_blocks, m->n_coordinates)
-        && ppal_line_sound_trees(m->n_leaf_trees, m->leaf_depth, m->n_leaf_nodes, m->n_leaf_rows, -1)
+        && ppal_line_sound_trees(m->n_leaf_trees, m->leaf_depth, m->n_leaf_nodes, m->n_leaf_rows)
         && ppal_line_within(m->leaf_column, m->n_leaf_nodes, 0, m->n_cells)
-        && ppal_line_sound_trees(m->n_split_trees, m->split_depth, m->n_split_nodes, -1, m->n_split_values)
-        && ppal_line_within(m->split_column, m->n_split_nodes, 0, ppal_line_most(m->n_cells, 1))
+        && ppal_line_sound_trees(m->n_split_trees, m->split_depth, m->n_split_nodes, m->n_split_leaves)
+        && ppal_line_within(m->split_node, m->n_split_observed, 0, m->n_split_nodes)
+        && (!m->n_split_trees || ppal_line_starts(m->split_start, m->n_cells, m->n_split_observed))
         && ppal_line_sound_latent(m, m->fill) && ppal_line_sound_latent(m, m->watched);
     if (!good || !ppal_line_sound_encoder(m)) return 0;
     for (b = 0; b < m->n_blocks; b++)
@@ -127,9 +127,9 @@ PPAL_LINE_INLINE int ppal_line_sound(const ppal_line *m) {
 PPAL_LINE_INLINE int64_t ppal_line_work(const ppal_line *m) {
     const int64_t latent = m->n_factors_0 + m->n_components_0 + m->n_factors_1 + m->n_components_1;
     const int64_t packed = ppal_line_most(m->n_packed_0, m->n_packed_1);
-    return 2 * m->n_cells + (m->n_cells + 2) / 2 + latent + packed + m->n_psi + m->n_coordinates + m->n_classes
+    return 2 * m->n_cells + (m->n_cells + 2) / 2 + (m->n_columns + 2) / 2 + latent + packed + m->n_psi + m->n_coordinates + m->n_classes
          + (m->n_cells + m->n_coordinates + 1) / 2 + 1 + m->n_labelled + ppal_line_most(m->n_labelled, m->n_cells)
-         + m->n_classes;
+         + 2 * m->n_split_nodes + m->n_split_trees + m->n_classes;
 }
 
 /* Check ``size`` bytes and set up ``line`` to read them where they are (at an address that 8 divides, as malloc, mmap

@@ -5,9 +5,9 @@
 
 /* Scratch of one decision, cut from the caller's block. */
 typedef struct {
-    double *z, *term, *factors_0, *factors_1, *components_0, *components_1, *packed, *psi, *phi, *votes, *rows, *logs;
+    double *z, *term, *factors_0, *factors_1, *components_0, *components_1, *packed, *psi, *phi, *votes, *rows, *logs, *go, *share;
     float *features;
-    int32_t *seen;
+    int32_t *seen, *observed;
     int64_t n_seen;
     double unusual, log_density; /* squared distance and log density of the cells under the watched model */
 } ppal_line_room;
@@ -25,7 +25,10 @@ PPAL_LINE_INLINE void ppal_line_rooms(const ppal_line *m, double *work, ppal_lin
     room->votes = work; work += m->n_classes;
     room->rows = work; work += m->n_labelled;
     room->logs = work; work += ppal_line_most(m->n_labelled, m->n_cells);
+    room->go = work; work += m->n_split_nodes;
+    room->share = work; work += m->n_split_nodes + m->n_split_trees; /* a leaf each, and room for the nodes above */
     room->seen = (int32_t *)(void *)work; work += (m->n_cells + 2) / 2;
+    room->observed = (int32_t *)(void *)work; work += (m->n_columns + 2) / 2;
     room->features = (float *)(void *)work;
 }
 
@@ -45,82 +48,90 @@ PPAL_LINE_INLINE double ppal_line_interpolated(const ppal_line *m, int64_t j, do
 }
 
 /* Standardised cells, NaN where missing. Returns the number of observed columns, -1 on an infinity.
- * What is observed is gathered without a branch, which missing cells would mislead. */
+ * What is observed is gathered without a branch, which missing cells would mislead; few columns are left to work on. */
 PPAL_LINE_INLINE int64_t ppal_line_cells(const ppal_line *m, const double *x, ppal_line_room *room) {
     double *const z = room->z, infinite = 0.0;
-    int64_t j, k, n_observed = 0, n_seen = 0;
-    for (j = 0; j < m->n_columns; j++) n_observed += x[j] == x[j];
-    for (j = 0; j < m->n_columns; j++) infinite += x[j] == x[j] ? x[j] - x[j] : 0.0; /* infinity - infinity is NaN */
-    if (infinite != infinite) return -1;
-    for (j = 0; j < m->n_numeric; j++) z[j] = x[m->numeric[j]];
-    if (m->n_knots)
-        for (j = 0; j < m->n_numeric; j++)
-            if (m->knot_start[j + 1] > m->knot_start[j]) z[j] = ppal_line_interpolated(m, j, z[j]);
-    for (j = 0; j < m->n_numeric; j++) {
-        const double value = (z[j] - m->mean[j]) / m->scale[j];
-        const double above = value < -m->clip ? -m->clip : value;
-        z[j] = above > m->clip ? m->clip : above;
+    int32_t *const observed = room->observed;
+    int64_t i, j, k, n_observed = 0, n_seen = 0;
+    for (j = 0; j < m->n_columns; j++) {
+        observed[n_observed] = (int32_t)j;
+        n_observed += x[j] == x[j];
     }
-    for (j = 0; j < m->n_categories; j++) {
-        const double value = x[m->category[j]];
-        const int64_t first = m->level_start[j], last = m->level_start[j + 1];
-        int known = 0;
-        for (k = first; k < last; k++) known |= value == m->levels[k];
-        for (k = first; k < last; k++)
-            z[m->n_numeric + k] = known ? ((value == m->levels[k]) - m->frequency[k]) * m->category_scale[j] : NAN;
-    }
-    for (j = 0; j < m->n_cells; j++) {
-        room->seen[n_seen] = (int32_t)j;
-        n_seen += z[j] == z[j];
+    for (j = 0; j < m->n_cells; j++) z[j] = NAN;
+    for (i = 0; i < n_observed; i++) {
+        const double value = x[observed[i]];
+        const int64_t cell = m->cell_of[observed[i]];
+        infinite += value - value; /* NaN for an infinity */
+        if (cell >= 0) { /* numeric */
+            const double score = m->knot_start[cell + 1] > m->knot_start[cell]
+                ? ppal_line_interpolated(m, cell, value) : value;
+            const double standard = (score - m->mean[cell]) / m->scale[cell];
+            const double above = standard < -m->clip ? -m->clip : standard;
+            z[cell] = above > m->clip ? m->clip : above;
+            room->seen[n_seen++] = (int32_t)cell;
+        } else if (cell < -1) { /* category -2 - cell; -1 is no cell */
+            const int64_t first = m->level_start[-2 - cell], last = m->level_start[-1 - cell];
+            int known = 0;
+            for (k = first; k < last; k++) known |= value == m->levels[k];
+            for (k = first; known && k < last; k++) {
+                z[m->n_numeric + k] = ((value == m->levels[k]) - m->frequency[k]) * m->category_scale[-2 - cell];
+                room->seen[n_seen++] = (int32_t)(m->n_numeric + k);
+            }
+        }
     }
     room->n_seen = n_seen;
-    return n_observed;
+    return infinite == 0.0 ? n_observed : -1;
 }
 
 /* Posterior mean f of q factors given the observed cells: (I + sum_j l_j l_j' / v_j) f = sum_j z_j l_j / v_j = b.
- * Returns b'f, of the squared distance what the factors explain; *log_determinant is that of the matrix.
+ * Returns b'f, of the squared distance what the factors explain; *determinant is that of the matrix, which is kept as
+ * the lower triangle column by column and factored as L D L'.
  * Source: Little, Rubin, Statistical Analysis with Missing Data, section 11.3. */
-PPAL_LINE_INLINE double ppal_line_factors(
-    const ppal_line_room *room, const double *by_value, const double *by_presence, int64_t q, int with_determinant,
-    double *precision, double *f, double *log_determinant
+PPAL_LINE_INLINE double ppal_line_factored(
+    const ppal_line_room *room, const double *by_value, const double *by_presence, int64_t q, double *matrix, double *f,
+    double *determinant
 ) {
     const int64_t packed = q * (q + 1) / 2;
+    double *column, explained = 0.0;
     int64_t i, j, k, s;
-    double determinant = 1.0, explained = 0.0;
-    for (i = 0; i < packed; i++) precision[i] = 0.0;
+    *determinant = 1.0;
+    for (i = 0; i < packed; i++) matrix[i] = 0.0;
     for (i = 0; i < q; i++) f[i] = 0.0;
     for (s = 0; s < room->n_seen; s++) {
         const double z = room->z[room->seen[s]];
         const double *const value = by_value + room->seen[s] * q, *const presence = by_presence + room->seen[s] * packed;
         for (i = 0; i < q; i++) f[i] += z * value[i];
-        for (i = 0; i < packed; i++) precision[i] += presence[i];
+        for (i = 0; i < packed; i++) matrix[i] += presence[i];
     }
-    for (i = 0; i < q; i++) { /* Cholesky in place, inverse diagonal; forward substitution on the way */
-        double *const row = precision + i * (i + 1) / 2;
-        double total, value = f[i];
-        for (j = 0; j < i; j++) {
-            const double *const column = precision + j * (j + 1) / 2;
-            total = row[j];
-            for (k = 0; k < j; k++) total -= row[k] * column[k];
-            row[j] = total * column[j];
+    for (k = 0, column = matrix; k < q; column += q - k, k++) { /* column[i - k] is entry (i, k) */
+        const double pivot = 1.0 + column[0], inverse = 1.0 / pivot;
+        double *next = column + (q - k);
+        *determinant *= pivot;
+        explained += f[k] * f[k] * inverse;
+        for (j = k + 1; j < q; next += q - j, j++) {
+            const double factor = column[j - k] * inverse;
+            for (i = j; i < q; i++) next[i - j] -= column[i - k] * factor;
+            f[j] -= f[k] * factor;
         }
-        total = 1.0 + row[i];
-        for (k = 0; k < i; k++) {
-            total -= row[k] * row[k];
-            value -= row[k] * f[k];
-        }
-        determinant *= total;
-        row[i] = 1.0 / sqrt(total);
-        f[i] = value * row[i];
-        explained += f[i] * f[i];
+        column[0] = inverse;
     }
-    for (i = q - 1; i >= 0; i--) {
-        const double *const row = precision + i * (i + 1) / 2;
-        f[i] *= row[i];
-        for (k = 0; k < i; k++) f[k] -= row[k] * f[i];
+    for (k = q - 1; k >= 0; k--) {
+        double total = f[k];
+        column -= q - k;
+        for (i = k + 1; i < q; i++) total -= column[i - k] * f[i];
+        f[k] = total * column[0];
     }
-    if (with_determinant) *log_determinant = ppal_line_log(determinant);
     return explained;
+}
+
+/* The usual numbers of factors are compiled apart, so that the loops above are of known length. */
+PPAL_LINE_INLINE double ppal_line_factors(
+    const ppal_line_room *room, const double *by_value, const double *by_presence, int64_t q, double *matrix, double *f,
+    double *determinant
+) {
+    if (q == 8) return ppal_line_factored(room, by_value, by_presence, 8, matrix, f, determinant);
+    if (q == 4) return ppal_line_factored(room, by_value, by_presence, 4, matrix, f, determinant);
+    return ppal_line_factored(room, by_value, by_presence, q, matrix, f, determinant);
 }
 
 /* Shares of each mixture's components given the observed cells; returns the last one's log normaliser. */
@@ -137,11 +148,15 @@ PPAL_LINE_INLINE double ppal_line_mixtures(
         for (i = 0; i < n; i++) shares[i] += z * value[i] + presence[i];
     }
     for (g = 0; g < n_mixtures; g++) {
-        double *const part = shares + start[g];
-        const int64_t width = start[g + 1] - start[g];
-        if (!width) continue;
-        top = ppal_line_exponentials(part, width, &total);
-        for (i = 0; i < width; i++) part[i] /= total;
+        if (start[g] == start[g + 1]) continue;
+        top = ppal_line_largest(shares + start[g], start[g + 1] - start[g]);
+        for (i = start[g]; i < start[g + 1]; i++) shares[i] -= top;
+    }
+    for (i = 0; i < n; i++) shares[i] = ppal_line_exp(shares[i]);
+    for (g = 0; g < n_mixtures; g++) {
+        if (start[g] == start[g + 1]) continue;
+        total = ppal_line_sum(shares + start[g], start[g + 1] - start[g]);
+        for (i = start[g]; i < start[g + 1]; i++) shares[i] /= total;
     }
     return top + ppal_line_log(total);
 }
@@ -149,18 +164,17 @@ PPAL_LINE_INLINE double ppal_line_mixtures(
 /* Every latent model that the file holds, and how unusual the cells are under the watched one. */
 PPAL_LINE_INLINE void ppal_line_latent(const ppal_line *m, ppal_line_room *room) {
     const int32_t whole[2] = {0, (int32_t)m->n_components_1};
-    const int density = m->n_labelled > 0;
-    double explained = 0.0, log_determinant = 0.0, distance = 0.0, scale = 0.0, found, determinant = 0.0;
+    double explained = 0.0, volume = 1.0, distance = 0.0, scale = 0.0, found, determinant = 1.0;
     int64_t s;
     if (m->n_factors_0) {
         found = ppal_line_factors(
-            room, m->by_value_0, m->by_presence_0, m->n_factors_0, density, room->packed, room->factors_0, &determinant);
-        if (m->watched == PPAL_LINE_FACTORS_0) explained = found, log_determinant = determinant;
+            room, m->by_value_0, m->by_presence_0, m->n_factors_0, room->packed, room->factors_0, &determinant);
+        if (m->watched == PPAL_LINE_FACTORS_0) explained = found, volume = determinant;
     }
     if (m->n_factors_1) {
         found = ppal_line_factors(
-            room, m->by_value_1, m->by_presence_1, m->n_factors_1, density, room->packed, room->factors_1, &determinant);
-        if (m->watched == PPAL_LINE_FACTORS_1) explained = found, log_determinant = determinant;
+            room, m->by_value_1, m->by_presence_1, m->n_factors_1, room->packed, room->factors_1, &determinant);
+        if (m->watched == PPAL_LINE_FACTORS_1) explained = found, volume = determinant;
     }
     if (m->n_components_0) {
         found = ppal_line_mixtures(
@@ -180,20 +194,18 @@ PPAL_LINE_INLINE void ppal_line_latent(const ppal_line *m, ppal_line_room *room)
         scale += m->cell_log_scale[room->seen[s]];
     }
     room->unusual = distance - explained;
-    room->log_density = -0.5 * (room->unusual + log_determinant + scale);
+    room->log_density = !m->n_labelled ? 0.0 : -0.5 * (room->unusual + ppal_line_log(volume) + scale);
 }
 
 /* A cell, or where it is missing its posterior mean. */
 PPAL_LINE_INLINE double ppal_line_filled(const ppal_line *m, const ppal_line_room *room, int64_t model, int64_t cell) {
     const double *f = room->factors_0, *loading = m->loadings_0 + cell * m->n_factors_0;
-    int64_t i, n = m->n_factors_0;
-    double total = 0.0;
+    int64_t n = m->n_factors_0;
     if (room->z[cell] == room->z[cell]) return room->z[cell];
     if (model == PPAL_LINE_NO_MODEL) return 0.0;
     if (model == PPAL_LINE_FACTORS_1) f = room->factors_1, n = m->n_factors_1, loading = m->loadings_1 + cell * n;
     if (model == PPAL_LINE_MIXTURE_1) f = room->components_1, n = m->n_components_1, loading = m->mixture_mean_1 + cell * n;
-    for (i = 0; i < n; i++) total += f[i] * loading[i];
-    return total;
+    return ppal_line_dot(f, loading, n);
 }
 
 /* Category shares (x) (1, numbers); a gap is filled by the factors, or by zero where there are none. */
@@ -264,28 +276,30 @@ PPAL_LINE_INLINE void ppal_line_encode(const ppal_line *m, const ppal_line_room 
 
 /* softmax(W phi); phi is the constant and, block by block, A = (psi - mean) P clipped at the block's radius. */
 PPAL_LINE_INLINE void ppal_line_linear(const ppal_line *m, const ppal_line_room *room, double *probabilities) {
-    const double *projection = m->projection;
+    const double *projection = m->projection, *const psi = room->psi;
     int64_t b, i, j, s;
     for (i = 0; i < m->n_coordinates; i++) room->phi[i] = -m->centre[i];
-    for (i = 0; i < m->n_classes; i++) probabilities[i] = m->constant * m->weights[i];
     for (b = 0; b < m->n_blocks; b++) {
-        const int64_t first = m->block_coordinate[b], r = m->block_coordinate[b + 1] - first;
-        double *const A = room->phi + first;
-        double squares = 0.0, shrink;
-        if (m->encoder == PPAL_LINE_COLUMNS) /* most of psi is zero */
+        const int64_t first = m->block_coordinate[b], r = m->block_coordinate[b + 1] - first, last = m->block_psi[b + 1];
+        double *const A = room->phi + first, shrink;
+        if (m->encoder == PPAL_LINE_COLUMNS) { /* most of psi is zero */
             for (s = 0; s < room->n_seen; s++)
-                for (j = room->seen[s], i = 0; i < r; i++) A[i] += room->psi[j] * projection[j * r + i];
-        else
-            for (j = m->block_psi[b]; j < m->block_psi[b + 1]; j++, projection += r)
-                for (i = 0; i < r; i++) A[i] += room->psi[j] * projection[i];
-        for (i = 0; i < r; i++) squares += A[i] * A[i];
-        shrink = sqrt(squares);
-        shrink = m->block_scale[b] / (shrink > m->block_radius[b] ? shrink : m->block_radius[b]);
-        for (j = 0; j < r; j++) {
-            A[j] *= shrink;
-            for (i = 0; i < m->n_classes; i++)
-                probabilities[i] += A[j] * m->weights[(1 + first + j) * m->n_classes + i];
+                for (j = room->seen[s], i = 0; i < r; i++) A[i] += psi[j] * projection[j * r + i];
+        } else {
+            for (j = m->block_psi[b]; j + 4 <= last; j += 4, projection += 4 * r)
+                for (i = 0; i < r; i++)
+                    A[i] += (psi[j] * projection[i] + psi[j + 1] * projection[r + i])
+                          + (psi[j + 2] * projection[2 * r + i] + psi[j + 3] * projection[3 * r + i]);
+            for (; j < last; j++, projection += r)
+                for (i = 0; i < r; i++) A[i] += psi[j] * projection[i];
         }
+        shrink = sqrt(ppal_line_dot(A, A, r));
+        shrink = m->block_scale[b] / (shrink > m->block_radius[b] ? shrink : m->block_radius[b]);
+        for (j = 0; j < r; j++) A[j] *= shrink;
+    }
+    for (i = 0; i < m->n_classes; i++) {
+        const double *const weight = m->weights + i * (1 + m->n_coordinates);
+        probabilities[i] = m->constant * weight[0] + ppal_line_dot(weight + 1, room->phi, m->n_coordinates);
     }
     ppal_line_softmax(probabilities, m->n_classes);
 }

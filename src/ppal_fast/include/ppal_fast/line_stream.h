@@ -80,7 +80,7 @@ typedef struct {
     uint64_t coins;
 } ppal_line_drift;
 
-PPAL_LINE_ENTRY void ppal_line_watch(const ppal_line *m, ppal_line_drift *drift, double unusual) {
+PPAL_LINE_WIDE PPAL_LINE_ENTRY void ppal_line_watch(const ppal_line *m, ppal_line_drift *drift, double unusual) {
     double p, total = PPAL_LINE_PRIOR;
     int64_t low = 0, high = m->n_bins - 1, i, below = 0, all = 0;
     if (m->n_bins < 2 || unusual != unusual) return;

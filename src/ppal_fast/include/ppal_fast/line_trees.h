@@ -1,43 +1,29 @@
 /* Trees: those that send a missing cell both ways, and forests on filled cells. Part of line.h. */
 
-enum { PPAL_LINE_DEEPEST = 16, PPAL_LINE_TREES_AT_ONCE = 8 };
+enum { PPAL_LINE_TREES_AT_ONCE = 8 };
 
-/* Class shares in the leaves of complete trees; a missing cell goes both ways. A node none of whose columns below is
- * observed has one value, worked out ahead: split_below has the columns' bits, several columns to a bit beyond 64. */
+/* Class shares in the leaves of complete trees; a missing cell goes both ways. Nodes are kept level by level, all trees
+ * of a level together: go (share of what reaches a node that goes right) is the missing cell's everywhere, and then
+ * put right for the nodes of the few observed cells. */
 PPAL_LINE_INLINE void ppal_line_splits(const ppal_line *m, const ppal_line_room *room, double *probabilities) {
-    const int64_t n_nodes = ((int64_t)1 << m->split_depth) - 1, n_values = 2 * n_nodes + 1, n_classes = m->n_classes;
-    uint64_t observed = 0;
-    int64_t t, i;
-    for (i = 0; i < room->n_seen; i++) observed |= (uint64_t)1 << (room->seen[i] & 63);
-    for (i = 0; i < n_classes; i++) probabilities[i] = 0.0;
-    for (t = 0; t < m->n_split_trees; t++) {
-        const int32_t *const column = m->split_column + t * n_nodes;
-        const double *const threshold = m->split_threshold + t * n_nodes, *const right = m->split_right + t * n_nodes;
-        const double *const value = m->split_value + t * n_values * n_classes;
-        const uint64_t *const below = m->split_below + t * n_nodes;
-        int64_t waiting[PPAL_LINE_DEEPEST + 1], n_waiting = 0, node = 0;
-        double weight[PPAL_LINE_DEEPEST + 1], share = 1.0;
-        for (;;) {
-            if (node < n_nodes && (below[node] & observed)) {
-                const double z = room->z[column[node]];
-                node = 2 * node + 1;
-                if (z == z) {
-                    node += z > threshold[node / 2];
-                } else {
-                    const double rightward = right[node / 2];
-                    waiting[n_waiting] = node + 1;
-                    weight[n_waiting++] = share * rightward;
-                    share *= 1.0 - rightward;
-                }
-                continue;
-            }
-            for (i = 0; i < n_classes; i++) probabilities[i] += share * value[node * n_classes + i];
-            if (!n_waiting) break;
-            node = waiting[--n_waiting];
-            share = weight[n_waiting];
-        }
+    const double *go = room->go;
+    double *const share = room->share;
+    int64_t i, k, s, n;
+    memcpy(room->go, m->split_right, (size_t)m->n_split_nodes * sizeof *room->go);
+    for (s = 0; s < room->n_seen; s++) {
+        const double z = room->z[room->seen[s]];
+        for (i = m->split_start[room->seen[s]]; i < m->split_start[room->seen[s] + 1]; i++)
+            room->go[m->split_node[i]] = z > m->split_threshold[i] ? 1.0 : 0.0;
     }
-    for (i = 0; i < n_classes; i++) probabilities[i] /= (double)m->n_split_trees;
+    for (i = 0; i < m->n_split_trees; i++) share[i] = 1.0;
+    for (k = 0, n = m->n_split_trees; k < m->split_depth; k++, go += n, n *= 2)
+        for (i = 0; i < n; i++) { /* right children lie behind all left ones */
+            const double right = share[i] * go[i];
+            share[n + i] = right;
+            share[i] -= right;
+        }
+    for (i = 0; i < m->n_classes; i++)
+        probabilities[i] = ppal_line_dot(share, m->split_share + i * n, n) / (double)m->n_split_trees;
 }
 
 /* Mix the votes of a forest on filled cells and phi into the probabilities. Several trees are walked side by side, so
