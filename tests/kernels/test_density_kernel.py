@@ -110,6 +110,23 @@ def test_far_from_zero_nothing_cancels(rng: np.random.Generator) -> None:
     assert_close(score(references, bandwidth, queries), reference.log_density(references, bandwidth, queries), DOUBLE)
 
 
+@pytest.mark.parametrize("d", [3, 8, 20])
+@pytest.mark.parametrize("distance", [30, 150, 250, 400, 3000])
+def test_clusters_far_from_the_centre_in_bandwidths(d: int, distance: float, rng: np.random.Generator) -> None:
+    """|x'|^2 dwarfs |x' - y'|^2: every form of the inner product cancels, and rows must be redone in time."""
+    centres = rng.normal(size=(5, d))
+    centres *= distance / np.sqrt((centres**2).sum(axis=1, keepdims=True))
+    rows = centres[rng.integers(5, size=230)] + 0.3 * rng.normal(size=(230, d))
+    references, queries, bandwidth = rows[:200].copy(), rows[200:].copy(), np.full(d, 1.2)
+    references[0] *= 1e4
+    expected = reference.log_density(references, bandwidth, queries)
+    assert_close(score(references, bandwidth, queries), expected, DOUBLE)
+    above, below = _density.Double(references, bandwidth), _density.Double(10 * references[1:], bandwidth)
+    ratio = np.empty(30)
+    above.log_ratio(below, queries, ratio)
+    assert_close(ratio, expected - reference.log_density(10 * references[1:], bandwidth, queries), 2 * DOUBLE)
+
+
 def test_huge_values_and_denormals(rng: np.random.Generator) -> None:
     references = np.array([[1e300, 5e-324], [-1e300, 0.0], [0.0, -5e-324], [1.0, 1e-310]])
     for bandwidth in (np.array([1e300, 1.0]), np.array([0.5, 1e-3]), np.array([1e150, 1e-290])):

@@ -105,7 +105,7 @@ class GaussianKde {
   friend class GaussianKde;  // a column asks its density in the other precision
 
   struct Packed {  // the references as the fast kernels take them
-    long depth = 0;
+    long depth = 0, triples = 0;  // columns, and triples of them of which two go by Winograd's product
     AlignedArray<T> Y, b;
     double largest_norm = 0;     // max |y'|^2
     std::vector<long> position;  // where each reference is; empty: in the order given
@@ -113,7 +113,7 @@ class GaussianKde {
   };
   struct Prepared {  // queries as the kernels take them
     AlignedArray<T> X, a;
-    std::vector<double> norm;  // |x'|^2
+    std::vector<double> norm, constant;  // |x'|^2; |x'|^2 / 2 + sum X_0 X_1 over the triples
   };
   struct Query {
     double shift = 0;  // log2 sum_i 2^t_i = log2(the kernel's sum) + shift
@@ -130,6 +130,8 @@ class GaussianKde {
 
   const KernelSet<T>& set() const;
   Packed pack_complete(bool prunable) const;
+  bool pairs_hold(std::vector<double> norm) const;
+  static double rounding(long terms);
   Packed pack_masked() const;
   const Packed& masked() const;
   Prepared prepare(const double* queries, long m) const;

@@ -23,13 +23,14 @@ void GaussianKde<T>::likelihood_grid(const double* queries, long m, const long* 
   std::fill_n(out, grid_steps, 0.0);
   for (long first = 0; first < m; first += rows) {
     const long valid = std::min(rows, m - first);
-    std::vector<double> norm(rows), top(rows, impossible), sums(rows * grid_steps, 0.0);
-    doubles.pack(queries + first * d_, valid, d_, centre_.data(), scale_.data(), X.get(), norm.data());
-    for (long r = 0; r < rows; r++) a[r] = 0.5 * norm[r];
+    std::vector<double> norm(rows), products(rows), top(rows, impossible), sums(rows * grid_steps, 0.0);
+    doubles.pack(queries + first * d_, valid, d_, packed_.triples, centre_.data(), scale_.data(), X.get(), norm.data(),
+                 products.data());
+    for (long r = 0; r < rows; r++) a[r] = 0.5 * norm[r] + products[r];
     for (long begin = 0; begin < tiles; begin += step) {
       const long end = std::min(tiles, begin + step), count = (end - begin) * width;
       kernels_.exponents(X.get(), a.get(), packed_.Y.get() + begin * d_ * width, b.get() + begin * width, d_,
-                         end - begin, t.get());
+                         packed_.triples, end - begin, t.get());
       for (long r = 0; r < valid; r++) {
         const long own = left_out[first + r] - begin * width;
         if (own >= 0 && own < count) t[r * count + own] = absent;

@@ -17,6 +17,15 @@ constexpr double absent = -1e30;     // log2 weight of padding in the fast kerne
 // Up to so many queries the references are split, into parts of at least so many pairs (some 20 us).
 constexpr long few_queries = 96, pairs_a_part = 1L << 15, most_parts = 16;
 
+// Whether additions run beside multiply-adds on ports of their own, as on AMD's Zen; Intel's cores share the ports.
+inline bool additions_have_ports() {
+#if defined(__x86_64__) && defined(__GNUC__)
+  return __builtin_cpu_is("amd");
+#else
+  return false;
+#endif
+}
+
 inline bool any_missing(const double* cells, long count) {
   return std::any_of(cells, cells + count, [](double cell) { return std::isnan(cell); });
 }
@@ -104,25 +113,39 @@ GaussianKde<T>::GaussianKde(const double* references, long n, long d, const doub
 template <class T>
 typename GaussianKde<T>::Packed GaussianKde<T>::pack_complete(bool prunable) const {
   const long width = set().width, tiles = (n_ + width - 1) / width;
-  Packed packed{d_, AlignedArray<T>(tiles * d_ * width), AlignedArray<T>(tiles * width), 0, {}, {}, {}};
+  Packed packed{d_, 0, AlignedArray<T>(tiles * d_ * width), AlignedArray<T>(tiles * width), 0, {}, {}, {}};
   std::vector<long> order;
   if (prunable && d_ > 0) order = spatial_order(references_.data(), n_, d_, scale_.data(), tiles_a_group * width);
   packed.position.resize(order.size());
   for (std::size_t i = 0; i < order.size(); i++) packed.position[order[i]] = static_cast<long>(i);
-  for (long i = 0; i < tiles * width; i++) {
-    const long tile = i / width, lane = i % width, row = i < n_ && !order.empty() ? order[i] : i;
-    double norm = 0;
-    for (long k = 0; k < d_ && i < n_; k++) {
-      const T y = static_cast<T>((references_[row * d_ + k] - centre_[k]) * scale_[k]);
-      packed.Y[(tile * d_ + k) * width + lane] = y;
-      norm += static_cast<double>(y) * y;
+  std::vector<double> norm(n_, 0.0), products(n_, 0.0);
+  for (long i = 0; i < n_; i++) {
+    const long row = order.empty() ? i : order[i];
+    T* y = packed.Y.get() + i / width * d_ * width + i % width;
+    for (long k = 0; k < d_; k++, y += width) {
+      *y = static_cast<T>((references_[row * d_ + k] - centre_[k]) * scale_[k]);
+      norm[i] += static_cast<double>(*y) * *y;
+      if (k % 3 == 1 && k + 1 < d_) products[i] += static_cast<double>(*(y - width)) * *y;
     }
-    packed.largest_norm = std::max(packed.largest_norm, norm);
+    packed.largest_norm = std::max(packed.largest_norm, norm[i]);
+  }
+  if (set().pairs && additions_have_ports() && pairs_hold(norm)) packed.triples = d_ / 3;
+  for (long i = 0; i < tiles * width; i++) {
+    const long row = i < n_ && !order.empty() ? order[i] : i;
     const double log2_weight = i >= n_ ? absent : weights_.empty() ? 0 : std::max(absent, std::log2(weights_[row]));
-    packed.b[i] = static_cast<T>(log2_weight - 0.5 * norm);
+    const double constant = i >= n_ ? 0 : 0.5 * norm[i] + (packed.triples > 0 ? products[i] : 0);
+    packed.b[i] = static_cast<T>(log2_weight - constant);
   }
   if (!order.empty()) find_boxes(packed);
   return packed;
+}
+
+// Winograd's product cancels more: whether nine rows in ten, as queries, would be trusted with room to spare. See trusted.
+template <class T>
+bool GaussianKde<T>::pairs_hold(std::vector<double> norm) const {
+  const auto ninth = norm.begin() + n_ * 9 / 10;
+  std::nth_element(norm.begin(), ninth, norm.end());
+  return rounding(d_) * 4 * *ninth <= 0.5 * Precision<T>::allowed;
 }
 
 // Sum of the relative weights of all references but one.
@@ -132,9 +155,16 @@ double GaussianKde<T>::weight_without(long left_out) const {
   return left_out < 0 ? before_.back() + weights_.back() : before_[left_out] + after_[left_out];
 }
 
+// Of a chain of multiply-adds, relative to the moduli of all that it adds up.
+template <class T>
+double GaussianKde<T>::rounding(long terms) {
+  return static_cast<double>(terms + 6) * Precision<T>::unit;
+}
+
 // Whether the rounding of the fast form stays within what the precision allows. Terms that count have
-// t >= log2(sum) - relevant, so their reference lies within r of the query and |y'| <= |x'| + r; the partial sums of
-// the chain are then at most (|x'| + |y'|)^2 / 2 + slack. The other terms may be wrong by one, no more.
+// t >= log2(sum) - relevant, so their reference lies within r of the query and |y'| <= |x'| + r; the moduli of all that
+// is added up are then at most (|x'| + |y'|)^2 / 2 + slack, with triples |x'|^2 + |y'|^2 more: half of it X_0 X_1 and
+// Y_0 Y_1, half of it in Winograd's products. The other terms may be wrong by one, no more.
 template <class T>
 bool GaussianKde<T>::trusted(double sum, const Query& query, const Packed& packed) const {
   using P = Precision<T>;
@@ -142,10 +172,11 @@ bool GaussianKde<T>::trusted(double sum, const Query& query, const Packed& packe
   const double log2_sum = std::log2(sum) + query.shift;
   const double x = std::sqrt(query.norm);
   const double r = std::sqrt(2 * std::max(0.0, query.gain - log2_sum + P::relevant));
-  const double rounding = static_cast<double>(query.terms + 6) * P::unit;
-  const double relevant = 0.5 * (2 * x + r) * (2 * x + r) + query.slack;
-  const double y = std::sqrt(packed.largest_norm);
-  return rounding * relevant <= P::allowed && rounding * (0.5 * (x + y) * (x + y) + query.slack) <= 1;
+  const auto moduli = [&](double y) {
+    return 0.5 * (x + y) * (x + y) + query.slack + (packed.triples > 0 ? x * x + y * y : 0);
+  };
+  return rounding(query.terms) * moduli(x + r) <= P::allowed &&
+         rounding(query.terms) * moduli(std::sqrt(packed.largest_norm)) <= 1;
 }
 
 template <class T>
@@ -163,7 +194,8 @@ void GaussianKde<T>::log_ratio(const GaussianKde& denominator, const double* que
                                const long* left_out, const Threads& threads) const {
   const FlushToZero flush;
   const bool alike =
-      complete_ && denominator.complete_ && centre_ == denominator.centre_ && scale_ == denominator.scale_;
+      complete_ && denominator.complete_ && centre_ == denominator.centre_ && scale_ == denominator.scale_ &&
+      packed_.triples == denominator.packed_.triples;
   const long step = rows_at_once(d_);
   std::vector<double> below(std::min(step, m));
   for (long first = 0; first < m; first += step) {
@@ -240,7 +272,8 @@ void GaussianKde<T>::sum_one_block(const Packed& packed, const T* X, const T* a,
   const long width = set().width, block_rows = set().rows, depth = packed.depth;
   const auto run = [&](long from, long to) {
     if (from < to)
-      set().block(X, a, packed.Y.get() + from * depth * width, packed.b.get() + from * width, depth, to - from, sums);
+      set().block(X, a, packed.Y.get() + from * depth * width, packed.b.get() + from * width, depth, packed.triples,
+                  to - from, sums);
   };
   long low = end, high = end;  // tiles that hold a left-out reference of this block
   for (long r = 0; left_out && r < valid; r++) {
@@ -256,7 +289,8 @@ void GaussianKde<T>::sum_one_block(const Packed& packed, const T* X, const T* a,
   AlignedArray<T> one(depth), patched(width);
   const auto run_one = [&](long r, long from, long to, const T* b) {
     for (long k = 0; k < depth; k++) one[k] = X[k * block_rows + r];
-    set().single(one.get(), a + r, packed.Y.get() + from * depth * width, b, depth, to - from, sums + r);
+    set().single(one.get(), a + r, packed.Y.get() + from * depth * width, b, depth, packed.triples, to - from,
+                 sums + r);
   };
   if (low == end) {
     run_one(0, begin, end, packed.b.get() + begin * width);
@@ -301,16 +335,21 @@ void GaussianKde<T>::sum_in_parts(const Prepared& prepared, const long* left_out
 template <class T>
 typename GaussianKde<T>::Prepared GaussianKde<T>::prepare(const double* queries, long m) const {
   const long block_rows = set().rows, padded = (m + block_rows - 1) / block_rows * block_rows;
-  Prepared prepared{AlignedArray<T>(padded * d_), AlignedArray<T>(padded), std::vector<double>(padded)};
-  set().pack(queries, m, d_, centre_.data(), scale_.data(), prepared.X.get(), prepared.norm.data());
-  for (long i = 0; i < padded; i++) prepared.a[i] = static_cast<T>(0.5 * prepared.norm[i] - Precision<T>::shift(d_));
+  Prepared prepared{AlignedArray<T>(padded * d_), AlignedArray<T>(padded), std::vector<double>(padded),
+                    std::vector<double>(padded)};
+  set().pack(queries, m, d_, packed_.triples, centre_.data(), scale_.data(), prepared.X.get(), prepared.norm.data(),
+             prepared.constant.data());
+  for (long i = 0; i < padded; i++) {
+    prepared.constant[i] += 0.5 * prepared.norm[i];
+    prepared.a[i] = static_cast<T>(prepared.constant[i] - Precision<T>::shift(d_));
+  }
   return prepared;
 }
 
 // log2 of what a sum of kernels was multiplied with, negated.
 template <class T>
 double GaussianKde<T>::shift_of(const Prepared& prepared, long i) const {
-  return static_cast<double>(prepared.a[i]) - 0.5 * prepared.norm[i];
+  return static_cast<double>(prepared.a[i]) - prepared.constant[i];
 }
 
 template <class T>

@@ -15,17 +15,23 @@ namespace ppal_fast {
 // The kernels of one precision. T* operands are aligned to 64 bytes and packed as
 //   X  [block][depth][rows]    queries       a [query]              subtracted from every exponent of that query
 //   Y  [tile][depth][width]    references    b [tile][width]        added to every exponent of that reference
-// and what is summed is 2^(sum_k X_k Y_k + b - a).
+// and what is summed is 2^(sum_k X_k Y_k + b - a). The first two of each of the first `triples` triples of columns go
+// by Winograd's product
+//     (X_0 + Y_1)(X_1 + Y_0) = X_0 Y_0 + X_1 Y_1 + X_0 X_1 + Y_0 Y_1,
+// the last two terms of which are in a and b: one multiply-add and two additions for two multiply-adds, which is
+// quicker where additions have ports of their own (S. Winograd 1968, doi:10.1109/TC.1968.227420).
 template <class T>
 struct KernelSet {
   int rows;   // queries held in registers at a time
   int width;  // references held in registers at a time
+  bool pairs;  // whether there may be triples
   // Scale and interleave `count` queries (row-major, d columns); the last block is filled up with the last query.
-  void (*pack)(const double* queries, long count, long d, const double* centre, const double* scale, T* X,
-               double* squared_norm);
+  // products[i] = sum X_0 X_1 over the triples of query i.
+  void (*pack)(const double* queries, long count, long d, long triples, const double* centre, const double* scale, T* X,
+               double* squared_norm, double* products);
   // Add the sums over `tiles` tiles to sums[rows]; `single` does it for a block of one query.
-  void (*block)(const T* X, const T* a, const T* Y, const T* b, long depth, long tiles, double* sums);
-  void (*single)(const T* X, const T* a, const T* Y, const T* b, long depth, long tiles, double* sums);
+  void (*block)(const T* X, const T* a, const T* Y, const T* b, long depth, long triples, long tiles, double* sums);
+  void (*single)(const T* X, const T* a, const T* Y, const T* b, long depth, long triples, long tiles, double* sums);
   // One query given by its `count` observed columns: three coefficients a column, on the depth-3d packing of Y.
   void (*listed)(const T* coefficients, const int* columns, long count, T a, const T* Y, const T* b, long depth,
                  long tiles, double* sum);
@@ -49,8 +55,8 @@ struct Kernels {
   // column, box by box. count is a multiple of series_lanes, u and sums are aligned.
   void (*series)(const double* u, long count, const double* centres, const double* moments, long boxes, double* sums);
   // out[q][tiles * width] = the exponents of one block of f64.rows queries.
-  void (*exponents)(const double* X, const double* a, const double* Y, const double* b, long depth, long tiles,
-                    double* out);
+  void (*exponents)(const double* X, const double* a, const double* Y, const double* b, long depth, long triples,
+                    long tiles, double* out);
   // Keeps the maximum and, for each i < grid_steps, sum_j weights_j 2^((t_j - maximum) 2^(i / 2)) of all t seen so far.
   // count is a multiple of the lanes.
   void (*grid)(const double* t, const double* weights, long count, double* maximum, double* sums);
@@ -64,12 +70,12 @@ struct Kernels {
 inline namespace PPAL_FAST_SIMD {
 
 template <class T>
-void pack(const double* queries, long count, long d, const double* centre, const double* scale, T* X,
-          double* squared_norm) {
+void pack(const double* queries, long count, long d, long triples, const double* centre, const double* scale, T* X,
+          double* squared_norm, double* products) {
   constexpr int rows = Lanes<T>::rows;
   for (long first = 0; first < count; first += rows, X += rows * d) {
     const double* source[rows];
-    double norm[rows] = {};
+    double norm[rows] = {}, product[rows] = {};
     for (int r = 0; r < rows; r++) source[r] = queries + (first + r < count ? first + r : count - 1) * d;
     for (long k = 0; k < d; k++) {
       PPAL_FAST_UNROLL
@@ -79,63 +85,92 @@ void pack(const double* queries, long count, long d, const double* centre, const
         norm[r] += (double)x * (double)x;
       }
     }
-    for (int r = 0; r < rows; r++) squared_norm[first + r] = norm[r];
+    for (long k = 0; k < 3 * triples; k += 3) {
+      PPAL_FAST_UNROLL
+      for (int r = 0; r < rows; r++) product[r] += (double)X[k * rows + r] * (double)X[(k + 1) * rows + r];
+    }
+    for (int r = 0; r < rows; r++) squared_norm[first + r] = norm[r], products[first + r] = product[r];
+  }
+}
+
+// acc += X Y of one column.
+template <class T, int rows>
+PPAL_FAST_INLINE void add_column(const T* x, const T* y, typename Lanes<T>::V (&acc)[rows][Lanes<T>::vectors]) {
+  using S = Lanes<T>;
+  constexpr int vectors = S::vectors;
+  typename S::V yv[vectors];
+  PPAL_FAST_UNROLL
+  for (int v = 0; v < vectors; v++) yv[v] = S::load(y + v * S::lanes);
+  PPAL_FAST_UNROLL
+  for (int q = 0; q < rows; q++) {
+    const typename S::V xq = S::all(x[q]);
+    PPAL_FAST_UNROLL
+    for (int v = 0; v < vectors; v++) acc[q][v] = S::fma(xq, yv[v], acc[q][v]);
+  }
+}
+
+// acc += Winograd's product of two columns.
+template <class T, int rows>
+PPAL_FAST_INLINE void add_pair(const T* x, const T* y, typename Lanes<T>::V (&acc)[rows][Lanes<T>::vectors]) {
+  using S = Lanes<T>;
+  constexpr int vectors = S::vectors;
+  typename S::V y0[vectors], y1[vectors];
+  PPAL_FAST_UNROLL
+  for (int v = 0; v < vectors; v++) {
+    y0[v] = S::load(y + v * S::lanes);
+    y1[v] = S::load(y + (vectors + v) * S::lanes);
+  }
+  PPAL_FAST_UNROLL
+  for (int q = 0; q < rows; q++) {
+    const typename S::V x0 = S::all(x[q]), x1 = S::all(x[rows + q]);
+    PPAL_FAST_UNROLL
+    for (int v = 0; v < vectors; v++) acc[q][v] = S::fma(S::add(x0, y1[v]), S::add(x1, y0[v]), acc[q][v]);
   }
 }
 
 // acc = b - a + X Y over one tile: all the multiplications of a block of queries.
 template <class T, int rows>
-PPAL_FAST_INLINE void fill_tile(const T* x, const T* a, const T* y, const T* b, long depth,
+PPAL_FAST_INLINE void fill_tile(const T* x, const T* a, const T* y, const T* b, long depth, long triples,
                                 typename Lanes<T>::V (&acc)[rows][Lanes<T>::vectors]) {
   using S = Lanes<T>;
-  using V = typename S::V;
   constexpr int vectors = S::vectors, lanes = S::lanes, width = vectors * lanes;
   PPAL_FAST_UNROLL
   for (int q = 0; q < rows; q++) {
     PPAL_FAST_UNROLL
     for (int v = 0; v < vectors; v++) acc[q][v] = S::sub(S::load(b + v * lanes), S::all(a[q]));
   }
-  for (long k = 0; k < depth; k++, x += rows, y += width) {
-    V yv[vectors];
-    PPAL_FAST_UNROLL
-    for (int v = 0; v < vectors; v++) yv[v] = S::load(y + v * lanes);
-    PPAL_FAST_UNROLL
-    for (int q = 0; q < rows; q++) {
-      const V xq = S::all(x[q]);
-      PPAL_FAST_UNROLL
-      for (int v = 0; v < vectors; v++) acc[q][v] = S::fma(xq, yv[v], acc[q][v]);
+  if constexpr (S::pairs)
+    for (long k = 0; k < triples; k++, x += 3 * rows, y += 3 * width) {
+      add_pair<T, rows>(x, y, acc);
+      add_column<T, rows>(x + 2 * rows, y + 2 * width, acc);
     }
-  }
+  for (long k = 3 * triples; k < depth; k++, x += rows, y += width) add_column<T, rows>(x, y, acc);
 }
 
 template <class T, int rows>
-void sum_block(const T* X, const T* a, const T* Y, const T* b, long depth, long tiles, double* sums) {
+void sum_block(const T* X, const T* a, const T* Y, const T* b, long depth, long triples, long tiles, double* sums) {
   using S = Lanes<T>;
   using V = typename S::V;
   constexpr int vectors = S::vectors, width = vectors * S::lanes;
   V total[rows];
   for (int q = 0; q < rows; q++) total[q] = S::all(0);
   for (long t = 0; t < tiles; t++, Y += depth * width, b += width) {
+    asm volatile("" : : : "memory");  // keeps a and the coefficients in memory: registers are few (measured)
     V acc[rows][vectors];
-    fill_tile<T, rows>(X, a, Y, b, depth, acc);
+    fill_tile<T, rows>(X, a, Y, b, depth, triples, acc);
     PPAL_FAST_UNROLL
-    for (int q = 0; q < rows; q++) {
-      V u = fast_exp2(acc[q][0]);
-      PPAL_FAST_UNROLL
-      for (int v = 1; v < vectors; v++) u = S::add(u, fast_exp2(acc[q][v]));
-      total[q] = S::add(total[q], u);
-    }
+    for (int q = 0; q < rows; q++) total[q] = add_exp2(total[q], acc[q]);
   }
   for (int q = 0; q < rows; q++) sums[q] += horizontal_sum<T>(total[q]);
 }
 
-inline void store_exponents(const double* X, const double* a, const double* Y, const double* b, long depth, long tiles,
-                            double* out) {
+inline void store_exponents(const double* X, const double* a, const double* Y, const double* b, long depth,
+                            long triples, long tiles, double* out) {
   using S = Lanes<double>;
   constexpr int rows = S::rows, vectors = S::vectors, width = vectors * S::lanes;
   for (long t = 0; t < tiles; t++, Y += depth * width, b += width) {
     S::V acc[rows][vectors];
-    fill_tile<double, rows>(X, a, Y, b, depth, acc);
+    fill_tile<double, rows>(X, a, Y, b, depth, triples, acc);
     for (int q = 0; q < rows; q++)
       for (int v = 0; v < vectors; v++) S::store(out + (q * tiles + t) * width + v * S::lanes, acc[q][v]);
   }
@@ -202,10 +237,7 @@ void sum_listed(const T* coefficients, const int* columns, long count, T a, cons
         for (int v = 0; v < vectors; v++) acc[v] = S::fma(x, S::load(y + z * width + v * lanes), acc[v]);
       }
     }
-    V u = fast_exp2(acc[0]);
-    PPAL_FAST_UNROLL
-    for (int v = 1; v < vectors; v++) u = S::add(u, fast_exp2(acc[v]));
-    total = S::add(total, u);
+    total = add_exp2(total, acc);
   }
   *sum += horizontal_sum<T>(total);
 }
@@ -282,7 +314,7 @@ inline void sum_series(const double* u, long count, const double* centres, const
 
 template <class T>
 constexpr KernelSet<T> kernel_set() {
-  return {Lanes<T>::rows, Lanes<T>::vectors * Lanes<T>::lanes, &pack<T>, &sum_block<T, Lanes<T>::rows>,
+  return {Lanes<T>::rows, Lanes<T>::vectors * Lanes<T>::lanes, Lanes<T>::pairs, &pack<T>, &sum_block<T, Lanes<T>::rows>,
           &sum_block<T, 1>, &sum_listed<T>};
 }
 

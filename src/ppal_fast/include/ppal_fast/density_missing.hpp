@@ -9,7 +9,7 @@ inline namespace PPAL_FAST_SIMD {
 template <class T>
 typename GaussianKde<T>::Packed GaussianKde<T>::pack_masked() const {
   const long width = set().width, tiles = (n_ + width - 1) / width;
-  Packed packed{3 * d_, AlignedArray<T>(tiles * 3 * d_ * width), AlignedArray<T>(tiles * width), 0, {}, {}, {}};
+  Packed packed{3 * d_, 0, AlignedArray<T>(tiles * 3 * d_ * width), AlignedArray<T>(tiles * width), 0, {}, {}, {}};
   for (long i = 0; i < tiles * width; i++) {
     const long tile = i / width, lane = i % width;
     double norm = 0;

@@ -32,10 +32,18 @@ inline namespace PPAL_FAST_SIMD {
 // 2^f on one unit interval by the minimax polynomial of relative error (Remez): 4.0e-11 at degree 7, 7.5e-8 at degree 5
 // for the fast kernels; 2.1e-16 at degree 10 for the others.
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
-// on [0, 1), for instructions that take the floor
-constexpr double exp2_double[8] = {0.9999999999597891466, 0.6931471860839061582, 0.2402263846176337444,
-                                   0.05550512686193500705, 0.00961401700479279559, 0.001342263493098373386,
-                                   0.000143523132420035777, 0.000021498766003032257};
+// on [0, 1), for instructions that take the floor; the fast kernel in float64 looks eighths up in a register, which
+// leaves [0, 1/8): 7.9e-11 at degree 4
+constexpr double exp2_in_eighth[5] = {1.000000000079468643, 0.6931471483664980327, 0.240228582176313098,
+                                      0.05545748985352547639, 0.01004317466842718346};
+alignas(64) constexpr double exp2_of_eighths[8] = {1.0,
+                                                   1.0905077326652576592,
+                                                   1.1892071150027210667,
+                                                   1.2968395546510096659,
+                                                   1.4142135623730950488,
+                                                   1.5422108254079408236,
+                                                   1.6817928305074290861,
+                                                   1.8340080864093424635};
 constexpr double exp2_exact[11] = {1.000000000000000211,     0.693147180559891271,     0.2402265069613608358,
                                    0.05550410862824452822,   0.00961812940917762816,   0.001333354373088199915,
                                    0.0001540395749235675935, 0.00001524465963144262702, 1.331272018943449996e-6,
@@ -55,7 +63,9 @@ constexpr float exp2_float[6] = {1.000000071654714145f, 0.6931469670650352143f, 
                                  0.05550713271855644202f, 0.00967554134312132739f, 0.001327647263195087605f};
 #endif
 
-// Lanes<T>: one vector register of T. rows x vectors accumulators are what the register file holds.
+// Lanes<T>: one vector register of T. rows x vectors accumulators are what the register file holds; pairs: whether
+// Winograd's product (density_kernel.hpp) can pay: neither without fused multiply-adds nor in float32, whose error it
+// would double.
 // exp2 takes the coefficients of its polynomial; below 2^-1021 (float: 2^-125) it may return that instead.
 template <class T>
 struct Lanes;
@@ -65,7 +75,8 @@ struct Lanes;
 template <>
 struct Lanes<double> {
   using V = __m512d;
-  static constexpr int lanes = 8, rows = 6, vectors = 4;
+  static constexpr int lanes = 8, rows = 6, vectors = 3;
+  static constexpr bool pairs = true;
   static V load(const double* p) { return _mm512_load_pd(p); }
   static void store(double* p, V v) { _mm512_store_pd(p, v); }
   static V all(double a) { return _mm512_set1_pd(a); }
@@ -83,12 +94,20 @@ struct Lanes<double> {
     for (int i = terms - 2; i >= 0; i--) p = fma(p, f, all(coefficients[i]));
     return _mm512_scalef_pd(p, t);  // p 2^floor(t)
   }
+  // t - e and 2^e for e = floor(8 t) / 8
+  static V after_eighths(V t) { return _mm512_reduce_pd(t, 3 << 4 | 1); }
+  static V exp2_eighths(V t) {
+    const V low_bits = _mm512_add_round_pd(t, all(0x1.8p49), _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);  // floor(8 t)
+    const V power = _mm512_permutexvar_pd(_mm512_castpd_si512(low_bits), load(exp2_of_eighths));
+    return _mm512_scalef_pd(power, t);
+  }
 };
 
 template <>
 struct Lanes<float> {
   using V = __m512;
   static constexpr int lanes = 16, rows = 6, vectors = 4;
+  static constexpr bool pairs = false;
   static V load(const float* p) { return _mm512_load_ps(p); }
   static void store(float* p, V v) { _mm512_store_ps(p, v); }
   static V all(float a) { return _mm512_set1_ps(a); }
@@ -114,6 +133,7 @@ template <>
 struct Lanes<double> {
   using V = __m256d;
   static constexpr int lanes = 4, rows = 4, vectors = 2;
+  static constexpr bool pairs = true;
   static V load(const double* p) { return _mm256_load_pd(p); }
   static void store(double* p, V v) { _mm256_store_pd(p, v); }
   static V all(double a) { return _mm256_set1_pd(a); }
@@ -135,6 +155,7 @@ template <>
 struct Lanes<float> {
   using V = __m256;
   static constexpr int lanes = 8, rows = 4, vectors = 2;
+  static constexpr bool pairs = false;
   static V load(const float* p) { return _mm256_load_ps(p); }
   static void store(float* p, V v) { _mm256_store_ps(p, v); }
   static V all(float a) { return _mm256_set1_ps(a); }
@@ -157,6 +178,7 @@ struct Lanes<double> {
   typedef double V __attribute__((vector_size(16)));
   typedef long long I __attribute__((vector_size(16)));
   static constexpr int lanes = 2, rows = 4, vectors = 2;
+  static constexpr bool pairs = false;
   static V load(const double* p) { return *reinterpret_cast<const V*>(p); }
   static void store(double* p, V v) { *reinterpret_cast<V*>(p) = v; }
   static V all(double a) { return V{a, a}; }
@@ -176,6 +198,7 @@ struct Lanes<float> {
   typedef float V __attribute__((vector_size(16)));
   typedef int I __attribute__((vector_size(16)));
   static constexpr int lanes = 4, rows = 4, vectors = 2;
+  static constexpr bool pairs = false;
   static V load(const float* p) { return *reinterpret_cast<const V*>(p); }
   static void store(float* p, V v) { *reinterpret_cast<V*>(p) = v; }
   static V all(float a) { return V{a, a, a, a}; }
@@ -214,9 +237,44 @@ inline Lanes<float>::V Lanes<float>::exp2(V t, const float (&coefficients)[terms
 
 #endif
 
-// The polynomial of the fast kernels of each precision.
-inline Lanes<double>::V fast_exp2(Lanes<double>::V t) { return Lanes<double>::exp2(t, exp2_double); }
-inline Lanes<float>::V fast_exp2(Lanes<float>::V t) { return Lanes<float>::exp2(t, exp2_float); }
+// total + sum_v 2^t[v] as the fast kernels of each precision take it.
+template <class S, int vectors, class T, int terms>
+PPAL_FAST_INLINE typename S::V add_exp2(typename S::V total, const typename S::V (&t)[vectors], const T (&c)[terms]) {
+  typename S::V u = S::exp2(t[0], c);
+  PPAL_FAST_UNROLL
+  for (int v = 1; v < vectors; v++) u = S::add(u, S::exp2(t[v], c));
+  return S::add(total, u);
+}
+
+template <int vectors>
+PPAL_FAST_INLINE Lanes<float>::V add_exp2(Lanes<float>::V total, const Lanes<float>::V (&t)[vectors]) {
+  return add_exp2<Lanes<float>>(total, t, exp2_float);
+}
+
+template <int vectors>
+PPAL_FAST_INLINE Lanes<double>::V add_exp2(Lanes<double>::V total, const Lanes<double>::V (&t)[vectors]) {
+  using S = Lanes<double>;
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+  // step by step for all registers: written one after the other they wait for each other's steps (measured)
+  S::V f[vectors], power[vectors], p[vectors];
+  PPAL_FAST_UNROLL
+  for (int v = 0; v < vectors; v++) {
+    f[v] = S::after_eighths(t[v]);
+    power[v] = S::exp2_eighths(t[v]);
+    p[v] = S::all(exp2_in_eighth[4]);
+  }
+  PPAL_FAST_UNROLL
+  for (int i = 3; i >= 0; i--) {
+    PPAL_FAST_UNROLL
+    for (int v = 0; v < vectors; v++) p[v] = S::fma(p[v], f[v], S::all(exp2_in_eighth[i]));
+  }
+  PPAL_FAST_UNROLL
+  for (int v = 0; v < vectors; v++) total = S::fma(p[v], power[v], total);
+  return total;
+#else
+  return add_exp2<S>(total, t, exp2_double);
+#endif
+}
 
 template <class T>
 inline double horizontal_sum(typename Lanes<T>::V v) {
