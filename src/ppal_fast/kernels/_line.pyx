@@ -17,7 +17,7 @@ cdef class Scorer:
     """An open model. ``image`` is the file's bytes; a damaged one raises ValueError with one clause that says why.
 
     decision  a named tuple of (label, probability, uncertainty, query, log_density_ratio)
-    clock     seconds, called for each item or batch where the model has queries_per_hour; None: the fixed threshold
+    clock     seconds, called for each item or batch where queries are paced; None: the fixed threshold
     coins     seeds the coins of queries and drift watch
     """
 
@@ -40,10 +40,6 @@ cdef class Scorer:
         return self.model.id.decode()
 
     @property
-    def text(self):
-        return self.model.text[:self.model.n_text]
-
-    @property
     def n_work(self):
         return self.model.n_work
 
@@ -54,10 +50,6 @@ cdef class Scorer:
     @property
     def has_density(self):
         return self.model.n_labelled > 0
-
-    @property
-    def queries_per_hour(self):
-        return self.model.queries_per_hour
 
     @property
     def address(self):

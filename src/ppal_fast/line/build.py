@@ -75,11 +75,9 @@ def _image(
     if cells is not None and labelled is not None and len(labelled) and cells.width:
         parts |= labelled_density(cells, labelled.values)
         text["density"] = RATIO.format(len(labelled))
+    scores, reference = np.empty(0), None if public else synthetic_items(learner, schema)
     if pool is not None:
         reference = pool.values
-    else:
-        reference = None if public else synthetic_items(learner, schema)
-    scores = np.empty(0)
     if reference is not None and len(reference):
         found = _scored(images.packed(parts, text), reference)
         scores = found["uncertainty"]
@@ -96,7 +94,7 @@ def _scored(image: bytes, values: Any) -> Any:
     from .scorer import VERDICT
 
     found = np.empty(len(values), VERDICT)
-    Scorer(image, (None,) * 10_000, tuple, None, 0).decide_many(values, found, None, False)
+    Scorer(image, (), tuple, None, 0).decide_many(values, found, None, False)
     return found
 
 
@@ -105,5 +103,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     if value is not None and not isinstance(value, str | bool | int | float):
-        raise InputError(f"the class or level {value!r} cannot be written to a model file; text or a number is expected")
+        raise InputError(f"the class or level {value!r} cannot be written to a file; text or a number is expected")
     return value

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from ..kernels.trees import LEAF, Forest
 from ..learners import Learner
 from ..learners.auto import UNIFORM, AutoClassifier
 from ..learners.cells import CLIP, Cells
@@ -27,7 +28,6 @@ from ..learners.representation import (
     Responsibilities,
     TwoBlocks,
 )
-from ..kernels.trees import LEAF, Forest
 from . import image
 
 Float = NDArray[np.float64]
@@ -199,11 +199,11 @@ def _split_parts(trees: SplitTrees, leaf_probabilities: Float, n_cells: int) -> 
     order = np.argsort(trees.column.ravel(), kind="stable")
     right = np.empty(len(position))
     right[position] = trees.right.ravel()
-    share = np.empty(leaf_probabilities.shape)
+    share = np.empty_like(leaf_probabilities)
     share[:, place[:, n_nodes:].ravel()] = leaf_probabilities
     return {
         "head": image.SPLITS, "n_split_trees": n_trees, "split_depth": depth, "n_split_nodes": len(position),
-        "n_split_leaves": share.shape[1], "split_right": right, "split_share": share,
+        "n_split_leaves": n_trees * (n_nodes + 1), "split_right": right, "split_share": share,
         "split_start": np.r_[0, np.cumsum(np.bincount(trees.column.ravel(), minlength=n_cells))] * bool(n_cells),
         "n_split_observed": len(order) * bool(n_cells), "split_node": position[order][: len(order) * bool(n_cells)],
         "split_threshold": trees.threshold.ravel()[order][: len(order) * bool(n_cells)],

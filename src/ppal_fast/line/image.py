@@ -48,7 +48,7 @@ REALS = (
 )
 AT_TEXT_LENGTH = 64 + 8 * INTEGERS.index("n_text")
 NODE = np.dtype([("column", "i4"), ("threshold", "f4"), ("next", "i4"), ("share", "i4")])
-ARRAYS = {
+ARRAYS: dict[str, Any] = {
     "cell_of": "i4", "mean": "f8", "scale": "f8", "knot_start": "i4", "knots": "f8", "knot_scores": "f8",
     "level_start": "i4", "levels": "f8", "frequency": "f8", "category_scale": "f8",
     "by_value_0": "f8", "by_presence_0": "f8", "loadings_0": "f8",
@@ -62,7 +62,8 @@ ARRAYS = {
     "split_right": "f8", "split_start": "i4", "split_node": "i4", "split_threshold": "f8", "split_share": "f8",
     "roots": "i4", "nodes": NODE, "shares": "f4",
     "cell_precision": "f8", "cell_log_scale": "f8",
-    "inverse_bandwidth": "f8", "bandwidth_log": "f8", "labelled_log": "f8", "labelled_start": "i4", "labelled_row": "i4", "labelled_value": "f8",
+    "inverse_bandwidth": "f8", "bandwidth_log": "f8", "labelled_log": "f8",
+    "labelled_start": "i4", "labelled_row": "i4", "labelled_value": "f8",
     "bin_edge": "f8", "bin_count": "i8", "step_threshold": "f8", "step_share": "f8",
 }
 EMPTY: dict[str, Any] = dict.fromkeys((*INTEGERS, *REALS), 0) | {

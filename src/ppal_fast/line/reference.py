@@ -74,5 +74,6 @@ def labelled_density(cells: Cells, values: Float) -> Parts:
         "n_labelled": len(Z), "log_labelled": np.log(len(Z)), "n_labelled_cells": len(row),
         "inverse_bandwidth": 1 / bandwidth, "bandwidth_log": -np.log(bandwidth * np.sqrt(2 * np.pi)),
         "labelled_log": np.log(np.maximum(count, 1)),
-        "labelled_start": np.r_[0, np.cumsum(count)], "labelled_row": row, "labelled_value": (Z / bandwidth)[row, column],
+        "labelled_start": np.r_[0, np.cumsum(count)], "labelled_row": row,
+        "labelled_value": (Z / bandwidth)[row, column],
     }

@@ -30,7 +30,8 @@ def require_ledger(stated: dict[str, Any], ledger: Ledger | str | os.PathLike[st
     terms = f"epsilon {stated['epsilon']:g}, delta {stated['delta']:g}, unit {stated['unit']!r}"
     if ledger is None:
         raise PrivacyError(
-            f"the model {path!r} is private ({terms}) and no ledger was given; give ledger=, the one it was released from"
+            f"the model {path!r} is private ({terms}) and no ledger was given; "
+            "give ledger=, the one it was released from"
         )
     opened = _opened(ledger, stated)
     try:

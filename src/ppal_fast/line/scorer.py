@@ -1,4 +1,4 @@
-"""LineScorer: a model file at work. What it decides comes from ppal_fast/line.h; here items are read and answers named."""
+"""LineScorer: a model file at work. ppal_fast/line.h decides; here items are read and answers named."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class LineScorer:
     def __init__(self, image: bytes, *, clock: Callable[[], float] = time.monotonic) -> None:
         """``image`` is a checked file's bytes; ``clock`` gives seconds and paces the queries."""
         text = images.text_of(image)
-        self._image, self._clock, self._text = image, clock, text
+        self._image, self._clock = image, clock
         self.classes_: NDArray[Any] = np.array(text["classes"], dtype=np.dtype(text["class_type"]))
         self.feature_names: tuple[str, ...] = tuple(text["names"])
         self.n_features_in_ = len(self.feature_names)
@@ -152,7 +152,7 @@ class LineScorer:
         images.write(self._image, path)
 
     def __reduce__(self) -> Any:
-        return _restored, (self._image, None if self._clock is time.monotonic else self._clock)
+        return _restored, (self._image, self._clock)
 
     # Decisions
 
@@ -169,7 +169,7 @@ class LineScorer:
         return self._decision(self.verdicts(X))
 
     def predict_proba(self, X: Any) -> Float:
-        """(n, K) class probabilities of the items, columns in the order of ``classes_``. Nothing is asked or watched."""
+        """(n, K) class probabilities of the items, columns in the order of ``classes_``; asks and watches nothing."""
         values = self._items(X)
         P = np.empty((len(values), len(self.classes_)))
         self._fill(values, np.empty(len(values), VERDICT), P, watched=False)
@@ -233,7 +233,7 @@ class LineScorer:
         d = self.n_features_in_
         try:
             if isinstance(x, np.ma.MaskedArray):
-                x = x.astype(np.float64).filled(np.nan)
+                x = np.ma.filled(x.astype(np.float64), np.nan)
             if not (isinstance(x, np.ndarray) and x.dtype.kind in "fiub"):
                 x = [np.nan if _validate.is_missing(v) else v for v in x]
                 if any(isinstance(v, str | bytes) for v in x):
@@ -251,5 +251,5 @@ class LineScorer:
         return item
 
 
-def _restored(image: bytes, clock: Callable[[], float] | None) -> LineScorer:
-    return LineScorer(image, clock=clock or time.monotonic)
+def _restored(image: bytes, clock: Callable[[], float]) -> LineScorer:
+    return LineScorer(image, clock=clock)
