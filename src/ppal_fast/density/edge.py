@@ -38,6 +38,8 @@ def kernel_of(precision: str) -> Callable[..., Any]:
 
 
 def threads(n_jobs: int) -> int:
+    if type(n_jobs) is int and n_jobs == 1:  # spares one row half a microsecond
+        return 1
     if n_jobs == -1:
         return os.cpu_count() or 1
     _validate.integer(1, n_jobs=n_jobs)
@@ -118,6 +120,9 @@ def fitted_kernel(
 def log_density(kernel: Any, queries: Float, n_jobs: int, rtol: float = 0.0) -> Float:
     """(m,) log densities; with rtol > 0 far references are passed over where a probe says that it pays."""
     out = np.empty(len(queries))
+    if len(queries) <= FEWEST_QUERIES_PER_CALL:  # the latency of a single row counts
+        kernel.log_density(queries, out, None, threads(n_jobs))
+        return out
     step = ORDERED_QUERIES if rtol else max(1, len(queries))
     for first in range(0, len(queries), step):
         some, found = queries[first : first + step], out[first : first + step]
@@ -145,8 +150,6 @@ def in_pieces(score: Callable[[slice, int], None], n_queries: int, n_references:
     between two pieces.
     """
     workers = threads(n_jobs)
-    if n_queries <= FEWEST_QUERIES_PER_CALL:  # the latency of a single row counts
-        return score(slice(n_queries), workers)
     affordable = max(FEWEST_QUERIES_PER_CALL, PAIRS_PER_CALL // n_references // 12 * 12)
     share = -(-n_queries // (12 * PIECES)) * 12
     step = min(MOST_QUERIES_PER_CALL, affordable, max(UNSPLIT_QUERIES, share))

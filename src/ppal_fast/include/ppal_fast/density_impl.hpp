@@ -253,12 +253,13 @@ void GaussianKde<T>::patched_tile(const Packed& packed, long left_out, T* b) con
   b[left_out % width] = static_cast<T>(absent);
 }
 
-// Tiles of references stay in the cache while all blocks of queries pass over them.
+// Tiles of references stay in the cache while all blocks of queries pass over them; a single block takes them all.
 template <class T>
 void GaussianKde<T>::sum_blocks(const Packed& packed, const T* X, const T* a, const long* left_out, long count,
                                 long first_tile, long last_tile, double* sums) const {
   const long width = set().width, block_rows = set().rows, depth = packed.depth;
-  const long step = std::max<long>(1, (128L << 10) / static_cast<long>(std::max<long>(1, depth) * width * sizeof(T)));
+  const long tile_bytes = std::max<long>(1, depth) * width * static_cast<long>(sizeof(T));
+  const long step = count <= block_rows ? last_tile - first_tile : std::max(1L, (128L << 10) / tile_bytes);
   for (long begin = first_tile; begin < last_tile; begin += step)
     for (long first = 0; first < count; first += block_rows)
       sum_one_block(packed, X + first * depth, a + first, left_out ? left_out + first : nullptr,
