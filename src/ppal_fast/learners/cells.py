@@ -1,7 +1,8 @@
 """Cells: a table's columns on one scale, as the label-free maps take them.
 
-Numeric columns are standardised on their observed cells and clipped, those with heavy tails after a monotone map to
-normal scores; categories become blocks of centred indicator columns. A missing cell stays NaN throughout.
+Numeric columns are standardised on their observed cells and clipped, those with heavy tails or over many orders of
+magnitude after a monotone map to normal scores; categories become blocks of centred indicator columns. A missing cell
+stays NaN throughout.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ CLIP = 4.0  # standard deviations
 CATEGORY_WEIGHT = 0.6  # root mean square of an indicator column beside a numeric column's 1
 RAREST = 1e-3  # least frequency of a category, so that its scale stays bounded
 HEAVY_TAIL = 10.0  # kurtosis from which a column is mapped to normal scores (normal 3, exponential 9)
+WIDE = 30.0  # where none is negative: ratio of the 95 % to the 5 % quantile of the positive ones that does the same
 N_KNOTS = 100
 FEWEST, MOST = 3, 12  # distinct whole numbers that make an undeclared column a category
 
@@ -103,12 +105,21 @@ def learn_cells(table: Table, *, detect: bool) -> Cells:
     scores = {}
     for k, j in enumerate(numeric):
         seen = values[observed[:, j], j]
-        standard = (seen - seen.mean()) / seen.std()
-        if (standard**4).mean() > HEAVY_TAIL:
+        if _skewed(seen):
             scores[k] = _normal_scores(seen)
             seen = np.interp(seen, *scores[k])
         mean[k], scale[k] = seen.mean(), seen.std()
     return Cells(kept, mean, scale, tuple(categories), observed.mean(axis=0), scores)
+
+
+def _skewed(seen: Float) -> bool:
+    """Whether a few values, or a few orders of magnitude, would stand for the whole column."""
+    if (((seen - seen.mean()) / seen.std()) ** 4).mean() > HEAVY_TAIL:
+        return True
+    if seen.min() < 0:
+        return False
+    low, high = np.quantile(seen[seen > 0], (0.05, 0.95))
+    return bool(high > WIDE * low)
 
 
 def _normal_scores(seen: Float) -> tuple[Float, Float]:

@@ -7,17 +7,16 @@ posterior mean is
 
     W' = T M' (M T M' + N)^-1 V',
 
-the scale of T being the one with the most evidence. Everything here is post-processing of V and of public rows.
+averaged over the scales of T by their evidence. Everything here is post-processing of V and of public rows.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import brentq
 from scipy.special import expit, softmax
 
@@ -25,6 +24,8 @@ Float = NDArray[np.float64]
 
 ENERGIES = (0.1, 0.3, 1.0, 3.0)  # prior share of the label variance that a block explains, in units of s2
 CONSTANT_ENERGY = 0.1  # the same for the constant coordinate: how unequal the classes may be
+CONSTANT_ENERGIES = (0.03, CONSTANT_ENERGY, 0.3, 1.0)
+LEAST_WEIGHT = 1e-3  # of a scale in the average, beside the likeliest one's 1
 LOGIT_SCALE = 4.0  # d logit / d probability at 1/2
 MOST_LOGIT_DIMENSIONS = 20
 TEMPERATURES = (0.5, 60.0)
@@ -77,33 +78,27 @@ def decode(V: Float, design: Design, noise: float, blocks: NDArray[np.intp], blo
     phi = design.phi
     M = (phi.T * design.pull) @ phi
     N = s2 * ((phi.T * design.spread) @ phi) + (noise**2 + NUGGET) * np.eye(len(M))
-
-    def posterior(energies: Float) -> tuple[float, Float, Any, Float]:
-        prior = s2 * energies[blocks] / block_energy
-        factor = cho_factor((M * prior) @ M.T + N, lower=True, check_finite=False)
-        half = cho_solve(factor, V.T, check_finite=False)
-        log_determinant = 2 * np.log(np.diag(factor[0])).sum()
-        return -0.5 * ((n_classes - 1) * log_determinant + float((V.T * half).sum())), prior, factor, half
-
-    energies = np.zeros(max(int(blocks.max()), 1) + 1)
-    energies[0] = CONSTANT_ENERGY
-    best: tuple[Any, Float] | None = None
-    for block in (1,) if len(energies) == 2 else (1, 2, 1):  # the second time given the other
-        for level in ENERGIES if best is None else (0.0, *ENERGIES):
-            tried = np.where(np.arange(len(energies)) == block, level, energies)
-            found = posterior(tried)
-            if tried[1:].any() and (best is None or found[0] > best[0][0]):
-                best = found, tried
-        assert best is not None
-        (_, prior, factor, half), energies = best
-    W = (prior[:, None] * (M.T @ half)).T
+    unit_prior = s2 / block_energy
+    n_blocks = max(int(blocks.max()), 1)
+    levels = ENERGIES if n_blocks == 1 else (0.0, *ENERGIES)
+    energies = np.array([e for e in product(CONSTANT_ENERGIES, *[levels] * n_blocks) if any(e[1:])])
+    explained = np.stack([(M * (unit_prior * (blocks == b))) @ M.T for b in range(n_blocks + 1)])
+    covariance = N + np.tensordot(energies, explained, 1)
+    half = np.linalg.cholesky(covariance)
+    log_determinant = 2 * np.log(np.diagonal(half, axis1=1, axis2=2)).sum(axis=1)
+    evidence = -0.5 * ((n_classes - 1) * log_determinant + (np.linalg.solve(half, V.T) ** 2).sum(axis=(1, 2)))
+    weight = np.exp(evidence - evidence.max())
+    kept = weight > LEAST_WEIGHT
+    energies, weight = energies[kept], weight[kept] / weight[kept].sum()
+    priors = weight[:, None] * energies[:, blocks] * unit_prior
+    reading = (priors[:, :, None] * (M.T @ np.linalg.inv(covariance[kept]))).sum(axis=0)
+    W = V @ reading.T
     if n_classes == 2 and len(M) <= MOST_LOGIT_DIMENSIONS:
-        logit_prior = LOGIT_SCALE**2 * np.maximum(energies, ENERGIES[0] / 2)[blocks] / block_energy
+        logit_prior = LOGIT_SCALE**2 * np.maximum(weight @ energies, ENERGIES[0] / 2)[blocks] / block_energy
         # for two classes h = +-1/sqrt 2: in units of the sign s = +-1, E[s | phi] = sqrt 2 W phi and logit ~ 2 E[s]
         w = _solve_moments(np.sqrt(2) * V[0], design, np.sqrt(2) * noise, logit_prior, 2 * np.sqrt(2) * W[0])
         return Scores(np.stack([-w / 2, w / 2]))
-    # the part of <W, V> that is the sum's own noise seen again
-    echo = (n_classes - 1) * float((cho_solve(factor, N.T, check_finite=False) * (M * prior).T).sum())
+    echo = (n_classes - 1) * float((reading * N).sum())  # the part of <W, V> that is the sum's own noise seen again
     return Scores(_temperature(basis @ W, design, float((W * V).sum()) - echo) * (basis @ W))
 
 

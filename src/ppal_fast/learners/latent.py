@@ -34,13 +34,18 @@ class Latent:
         return max(fitted, key=by_gain)[1] if fitted else None
 
     @property
+    def factors_to_clusters(self) -> float:
+        """How much more the factors tell about hidden cells than clusters do: the ratio of the best gains."""
+        of_factors, of_clusters = (max(0.0, *map(by_gain, models)) for models in (self.factors, self.mixtures))
+        return of_factors / max(of_clusters, 1e-12)
+
+    @property
     def clustered(self) -> bool:
         """More than two clusters tell about hidden cells, and not much less than factors do."""
         if not self.mixtures:
             return False
         gain, clusters = max(self.mixtures, key=by_gain)
-        of_factors = max(map(by_gain, self.factors), default=0.0)
-        return len(clusters.weights) > 2 and gain > max(CLUSTERED * of_factors, 0)
+        return len(clusters.weights) > 2 and gain > 0 and CLUSTERED * self.factors_to_clusters < 1
 
 
 def by_gain(fitted: tuple[float, Any]) -> float:

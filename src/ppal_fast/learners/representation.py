@@ -32,7 +32,8 @@ KINDS = ("auto", "products", "factors", "mixture", "both", "trees", "columns")
 CONSTANT = 0.4  # the constant coordinate beside a part of norm at most 1
 OFTEN, MOST_OFTEN = 0.55, 12  # coverage of an often-observed column (one half hidden is none); how many there may be
 MOST_FILL_FACTORS = 8  # behind the filled cells of products
-SECOND_WEIGHT = 0.25  # squared length of the factors beside the clusters' 1
+FACTORS_WEIGHT, FACTORS_RANGE = 0.25, (0.05, 2.0)  # squared length of the factors beside the clusters' 1: where both
+# tell as much of hidden cells, and its limits elsewhere
 FEWEST_ROWS = 30  # a smaller pool is mapped by its columns
 WIDEST_COLUMNS = 64  # coordinates kept of "columns"
 
@@ -62,17 +63,21 @@ class Whitening:
 
 @dataclass(frozen=True)
 class TwoBlocks:
-    """A main and a second psi, side by side, each whitened by itself; with the constant in front, |phi| <= 1."""
+    """A main and a second psi, side by side, each whitened by itself; with the constant in front, |phi| <= 1.
+
+    second_weight   squared length of the second beside the main's 1
+    """
 
     main: Whitening
     second: Whitening
+    second_weight: float
 
     def __call__(self, psi: Float) -> Float:
         width = len(self.main.mean)
         blocks = np.full(len(psi), CONSTANT), self.main.part(psi[:, :width]), self.second.part(psi[:, width:])
-        scales = 1.0, 1.0, np.sqrt(SECOND_WEIGHT)
+        scales = 1.0, 1.0, np.sqrt(self.second_weight)
         phi = np.column_stack([scale * block for scale, block in zip(scales, blocks, strict=True)])
-        return phi / np.sqrt(1 + SECOND_WEIGHT + CONSTANT**2)
+        return phi / np.sqrt(1 + self.second_weight + CONSTANT**2)
 
     @property
     def blocks(self) -> NDArray[np.intp]:
@@ -146,10 +151,11 @@ class Responsibilities:
 
 @dataclass(frozen=True)
 class ClustersAndFactors:
-    """Shares of clusters, then factor scores."""
+    """Shares of clusters, then factor scores; ``factors_weight`` is their squared length beside the clusters' 1."""
 
     clusters: Responsibilities
     factors: FactorScores
+    factors_weight: float
 
     def __call__(self, Z: Float) -> Float:
         return np.column_stack([self.clusters(Z), self.factors(Z)])
@@ -231,6 +237,7 @@ def learn_representation(
         whitening = TwoBlocks(
             whiten(psi[:, :width], *_softness("mixture", encoder.clusters)),
             whiten(psi[:, width:], *_softness("factors", encoder.factors)),
+            encoder.factors_weight,
         )
     else:
         whitening = whiten(psi, *_softness(kind, encoder))
@@ -281,7 +288,8 @@ def _latent(Z: Float, kind: str, rng: np.random.Generator) -> tuple[str, Callabl
         return "trees", leaf_components(Z, refined(Z, best, rng), rng)
     if (kind == "both" or (kind == "auto" and fitted.clustered)) and fitted.factors and fitted.mixtures:
         factors = FactorScores(refined(Z, max(fitted.factors, key=by_gain)[1], rng))
-        return "both", ClustersAndFactors(_clusters(Z, fitted, rng), factors)
+        weight = float(np.clip(FACTORS_WEIGHT * fitted.factors_to_clusters**2, *FACTORS_RANGE))
+        return "both", ClustersAndFactors(_clusters(Z, fitted, rng), factors, weight)
     if isinstance(best, FactorAnalysis):
         return "factors", FactorScores(refined(Z, best, rng))
     if len(best.weights) == 2:

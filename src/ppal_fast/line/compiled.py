@@ -19,7 +19,6 @@ from ..learners.leaves import LeafComponents
 from ..learners.mixture import MixtureClassifier
 from ..learners.representation import (
     CONSTANT,
-    SECOND_WEIGHT,
     ClustersAndFactors,
     Columns,
     FactorScores,
@@ -143,7 +142,7 @@ def _encoder_parts(encoder: Any, cells: Cells) -> tuple[Parts, Latent | None]:
         return parts | {
             "encoder": image.PRODUCTS, "n_psi": levels * (1 + len(encoder.numeric)), "number_clip": NUMBER_CLIP,
             "n_numbers": len(encoder.numeric), "numbers": encoder.numeric,
-            "n_product_categories": len(encoder.categories), "product_category": np.array(encoder.categories),
+            "n_product_categories": len(encoder.categories), "product_category": np.array(sorted(encoder.categories)),
         }, encoder.model
     assert isinstance(encoder, LeafComponents)
     n_trees, n_leaves, width = encoder.projection.shape
@@ -170,7 +169,7 @@ def _fill_parts(fill: Latent | None, parts: Parts, encoder: Any) -> Parts:
 def _linear_parts(representation: Representation, weights: Float) -> Parts:
     whitening = representation.whitening
     blocks = (whitening.main, whitening.second) if isinstance(whitening, TwoBlocks) else (whitening,)
-    squares = (1.0, SECOND_WEIGHT)[: len(blocks)]
+    squares = (1.0, whitening.second_weight) if isinstance(whitening, TwoBlocks) else (1.0,)
     length = np.sqrt(sum(squares) + CONSTANT**2)
     return {
         "head": image.LINEAR, "constant": CONSTANT / length, "n_blocks": len(blocks),
