@@ -12,11 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._exchange import PAD, exchange, lowest_swap
 from ._extremes import larger, smaller
 from ._jit import jit
 from .fields import BLOCK, FAST, HUGE, below, uniform
 
 Array = NDArray[Any]
+TENURE, STALL = 6, 10  # moves; a tenure of 3 missed twice as many problems, 8 or a stall of 16 took longer for the same
+CLOSE = 1e-6  # two f within this fraction are the same, for float32
+OUT = np.float32(1e30)  # changes above it are HUGE plus a few couplings
 
 
 @jit(fastmath=FAST)
@@ -24,10 +28,10 @@ def gradient(W: Array, d: Array, members: Array, g: Array) -> float:
     """g for the chosen set ``members`` (k,); returns f = sum over members of (d + g) / 2. Cost: k rows."""
     for j in range(g.shape[0]):
         g[j] = d[j]
-    for i in members:
-        row = W[i]
+    for q in range(members.shape[0]):
+        i = np.uint64(members[q])
         for j in range(g.shape[0]):
-            g[j] += row[j]
+            g[j] += W[i, j]
     f = 0.0
     for i in members:
         f += 0.5 * (float(d[i]) + float(g[i]))
@@ -167,30 +171,82 @@ def first_set(W: Array, d: Array, start: int, champion: Array, members: Array, o
 
 
 @jit()
-def swap_starts(
-    W: Array, d: Array, k: int, rng: Array, most: int, enough: int, champion: Array
+def swap_walk(
+    W: Array, d: Array, n: int, members: Array, best: Array, g: Array, bar: Array, lowest: Array
 ) -> float:
-    """Descents until ``enough`` independent starts ended in the best set, at most ``most``; returns its f.
+    """Best swaps, in place, until STALL of them brought no new best set; returns its f, and the set in best (k,).
 
-    Easy problems end every descent alike and stop early; rugged ones go on. champion (k,) takes the set.
-    Cost: about k moves of at most k n each a descent.
+    Whoever left is barred from coming back for TENURE moves, which leads out of local minima. W (m, m), d (m,): n
+    variables padded to a multiple of PAD, with d = HUGE behind them. g, bar, lowest (m,) scratch. Cost: k m a move.
+    Source: recency as in Glover, Kuo, Dhir 1998.
     """
-    n = W.shape[0]
-    members, order = np.empty(k, np.int32), np.arange(n).astype(np.int32)
-    g, cost = np.empty(n, np.float32), np.empty(n, np.float32)
-    lowest, meetings = 1e300, 0
-    for begin in range(most):
-        first_set(W, d, begin, champion, members, order, rng)
-        f, _ = swap_descend(W, d, members, g, cost, 10 * n)
-        independent = begin % 2 == 0
-        if f < lowest - 1e-6 * abs(lowest):
-            lowest, meetings = f, 0
-            champion[:] = members
-        if independent and f <= lowest + 1e-6 * abs(lowest):
-            meetings += 1
+    k = members.shape[0]
+    f = gradient(W, d, members, g)
+    bar[:] = np.float32(0)
+    for i in members:
+        bar[i] = HUGE
+    tenure = max(1, min(TENURE, n - k - 1))  # somebody can always enter
+    left = np.empty(TENURE, np.int32)
+    best_f, last, slot, barred = f, 0, 0, 0
+    best[:] = members
+    for move in range(10 * n + 100):  # in float32 it could go round in circles
+        enters, q = np.uint64(lowest_swap(W, members, g, bar, lowest)), 0
+        change = lowest[enters] + (g[enters] + bar[enters])
+        if change >= OUT:
+            break
+        while -g[members[q]] - W[enters, members[q]] != lowest[enters]:  # the same sums as lowest_swap's
+            q += 1
+        exchange(W, g, enters, members[q])
+        f += float(change)
+        if barred == tenure:
+            bar[left[slot]] = np.float32(0)
+        else:
+            barred += 1
+        left[slot] = members[q]
+        slot = slot + 1 if slot + 1 < tenure else 0
+        members[q] = enters
+        bar[enters] = HUGE
+        if f < best_f - CLOSE * abs(best_f):
+            best_f, last = f, move
+            for p in range(k):
+                best[p] = members[p]
+            for p in range(barred):  # a new best is left by any swap that improves
+                bar[left[p]] = np.float32(0)
+            slot, barred = 0, 0
+        elif move - last >= STALL:
+            break
+    return best_f
+
+
+@jit()
+def swap_batch(Q: Array, k: int, most: int, enough: int, seeds: Array, chosen: Array) -> None:
+    """Problems Q (b, n, n) float64 in turn: chosen (b, k) int32 takes the best set of each; seeds (b,) uint64.
+
+    Walks from a greedy set and then from random ones, until ``enough`` of them met the best set, at most ``most``: easy
+    problems end every walk alike and stop early, rugged ones go on. Cost of a walk: about k + STALL moves.
+    """
+    n = Q.shape[1]
+    m = (n + PAD - 1) // PAD * PAD
+    W, d = np.zeros((m, m), np.float32), np.full(m, HUGE)
+    g, bar, lowest = np.empty(m, np.float32), np.empty(m, np.float32), np.empty(m, np.float32)
+    members, best, order = np.empty(k, np.int32), np.empty(k, np.int32), np.arange(n).astype(np.int32)
+    rng = np.empty(1, np.uint64)
+    for p in range(Q.shape[0]):
+        couplings_of(Q[p], W, d)
+        rng[0] = seeds[p]
+        lowest_f, meetings = 1e300, 0
+        for start in range(most):
+            if start == 0:
+                _greedy(W, d, members)
+            else:
+                _random_set(order, members, rng)
+            f = swap_walk(W, d, n, members, best, g, bar, lowest)
+            if f < lowest_f - CLOSE * abs(lowest_f):
+                lowest_f, meetings = f, 0
+                chosen[p] = best
+            meetings += f <= lowest_f + CLOSE * abs(lowest_f)
             if meetings == enough:
                 break
-    return lowest
 
 
 @jit()
@@ -260,21 +316,12 @@ def swap_anneal(
                     best[:] = members
 
 
-@jit()
-def swap_batch(Q: Array, k: int, most: int, enough: int, seeds: Array, chosen: Array) -> None:
-    """Problems Q (b, n, n) float64 in turn: chosen (b, k) int32 takes the best set of each; seeds (b,) uint64."""
-    n = Q.shape[1]
-    W, d = np.empty((n, n), np.float32), np.empty(n, np.float32)
-    rng = np.empty(1, np.uint64)
-    for p in range(Q.shape[0]):
-        couplings_of(Q[p], W, d)
-        rng[0] = seeds[p]
-        swap_starts(W, d, k, rng, most, enough, chosen[p])
-
-
 @jit(fastmath=FAST)
 def couplings_of(Q: Array, W: Array, d: Array) -> None:
-    """W = Q + Q' with zero diagonal, d = diag Q, divided by the largest magnitude of Q; in tiles, for the caches."""
+    """W = Q + Q' with zero diagonal, d = diag Q, divided by the largest magnitude of Q; in tiles, for the caches.
+
+    W (m, m) and d (m,) may be larger than Q (n, n): what is beyond n stays as it is.
+    """
     n = Q.shape[0]
     largest = 1e-300
     for i in range(n):

@@ -27,8 +27,8 @@ from .model import from_ising, from_qubo, square
 from .search import RUNS, Clock, Pool, add_flips, run_all, search
 
 Array = NDArray[Any]
-# of a batch problem, see kernels/swap.py, swap_starts: 6 meetings missed the best known set of 3 problems in 1,000
-MOST_DESCENTS, ENOUGH_MEETINGS = 200, 14
+# of a batch problem, see kernels/swap.py, swap_batch: 10 meetings missed the best known set of 2 problems in 1,000
+MOST_WALKS, ENOUGH_MEETINGS = 120, 18
 BATCH_WORK = 100_000  # couplings of the problems between two looks at the signals: milliseconds
 ALGORITHMS = ("auto", "bsb", "dsb", "annealing", "tabu", "swap")
 
@@ -142,7 +142,7 @@ def solve_qubo_batch(
 
     algorithm    "auto" (tabu, or swap with a cardinality), "bsb" and "dsb" (32 replicas side by side), or any other of
                  ``solve_qubo``, which is then called for each problem
-    n_replicas   tabu: searches of each problem; swap: at most this many descents
+    n_replicas   tabu: searches of each problem; swap: at most this many walks
     n_steps      flips of a tabu search, steps of a bifurcation
     The result does not depend on n_jobs. Raises InputError as ``solve_qubo`` does.
     """
@@ -169,7 +169,7 @@ def solve_qubo_batch(
                 ).x
         elif k > 0:
             chosen = np.empty((last - first, k), np.int32)
-            swap.swap_batch(part, k, n_replicas or MOST_DESCENTS, ENOUGH_MEETINGS, seed, chosen)
+            swap.swap_batch(part, k, n_replicas or MOST_WALKS, ENOUGH_MEETINGS, seed, chosen)
             np.put_along_axis(out, chosen, 1, axis=1)
         elif algorithm == "tabu":
             local_search.tabu_batch(part, n_replicas or 2, n_steps or 4 * n + 50, seed, out)
@@ -206,7 +206,7 @@ def select_batch(gain: ArrayLike, similarity: ArrayLike, k: int, *, random_state
 
     gain        (m,) finite, of the pre-screened candidates (up to a few thousand)
     similarity  (m, m) finite; only the mean of (i, j) and (j, i) matters, the diagonal is ignored
-    Returns (k,) positions, the highest gain first. A greedy start and seven perturbed or random ones descend by swaps.
+    Returns (k,) positions, the highest gain first. A walk by swaps from a greedy set and seven from random ones.
     """
     value = _validate.vector(gain, name="gain")
     m = len(value)
