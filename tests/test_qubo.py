@@ -98,6 +98,15 @@ def test_a_seed_fixes_the_result_whatever_the_threads(algorithm: str, rng: np.ra
         assert_array_equal(one.energies, two.energies)
 
 
+def test_runs_that_go_on_from_others_do_not_depend_on_the_threads() -> None:
+    Q = sparse.random_array((300, 300), density=0.01, random_state=0)
+    settings: dict[str, Any] = {"random_state": 3, "n_replicas": 7, "n_steps": 200, "n_solutions": 3}
+    one, three = (solve_qubo(Q, n_jobs=jobs, **settings) for jobs in (1, 3))
+    assert_array_equal(one.states, three.states)
+    settings["n_replicas"] = 2  # of the seven: nothing joined
+    assert one.energy <= solve_qubo(Q, **settings).energy
+
+
 @pytest.mark.parametrize("cardinality", [None, 5])
 @pytest.mark.parametrize("algorithm", ["auto", "bsb", "dsb", "annealing"])
 def test_batches(algorithm: str, cardinality: int | None, rng: np.random.Generator) -> None:

@@ -38,7 +38,7 @@ def discrete(
     n = s.shape[0]
     changed = np.zeros((n + 7) // 8 * 8, np.uint8)
     words = changed.view(np.uint64)
-    ups, downs = np.empty(n, np.int32), np.empty(n, np.int32)
+    flipped = np.empty(n, np.int32)
     step, strength = np.float32(dt), np.float32(c)
     one, zero = np.float32(1), np.float32(0)
     for t in range(pump.shape[0]):
@@ -50,20 +50,16 @@ def discrete(
             x[i] = min(max(position, -one), one)
             y[i] = zero if outside else momentum
             changed[i] = np.uint8((position >= zero) != (s[i] > 0))
-        n_ups, n_downs = 0, 0
+        count = 0
         for w in range(words.shape[0]):
             if words[w] != 0:
                 for i in range(8 * w, min(n, 8 * w + 8)):
                     if changed[i]:
                         s[i] = -s[i]
-                        if s[i] > 0:
-                            ups[n_ups] = i
-                            n_ups += 1
-                        else:
-                            downs[n_downs] = i
-                            n_downs += 1
-        if n_ups + n_downs > 0:
-            add_rows(couplings, indptr, indices, h, ups[:n_ups], downs[:n_downs])
+                        flipped[count] = i
+                        count += 1
+        if count > 0:
+            add_rows(couplings, indptr, indices, h, flipped[:count], s)
             twice = 0.0
             for i in range(n):
                 twice += float(s[i]) * (float(h[i]) + float(b[i]))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._accepts import BLOCK as BLOCK  # of every caller too
 from ._jit import jit
 
 Array = NDArray[Any]
@@ -19,7 +20,6 @@ Array = NDArray[Any]
 # infinities are never made here (masked values are +-HUGE), so they need not be assumed away
 FAST = {"nnan", "nsz", "arcp", "contract", "afn", "reassoc"}
 HUGE = np.float32(3e38)
-BLOCK = 64
 PANEL = 256  # of spins whose flips reach the other fields together; a multiple of BLOCK
 
 
@@ -54,28 +54,21 @@ def add_piece(couplings: Array, h: Array, i: int, up: bool, first: int, last: in
 
 
 @jit(fastmath=FAST)
-def add_pieces(couplings: Array, h: Array, ups: Array, downs: Array, first: int, last: int) -> None:
-    """Spins that went up and down, for the dense fields from ``first`` to ``last`` - 1; four rows at a time, so that
-    h is read and written once for them."""
+def add_pieces(couplings: Array, h: Array, flipped: Array, s: Array, first: int, last: int) -> None:
+    """The spins ``flipped``, now as in s, for the dense fields from ``first`` to ``last`` - 1; four rows at a time, so
+    that h is read and written once for them."""
     piece = h[first:last]
-    done = 0
-    while ups.shape[0] - done >= 4:
-        a, b = couplings[ups[done], first:last], couplings[ups[done + 1], first:last]
-        c, d = couplings[ups[done + 2], first:last], couplings[ups[done + 3], first:last]
-        for j in range(piece.shape[0]):
-            piece[j] += h.dtype.type(a[j]) + h.dtype.type(b[j]) + h.dtype.type(c[j]) + h.dtype.type(d[j])
-        done += 4
-    for q in range(done, ups.shape[0]):
-        add_piece(couplings, h, ups[q], True, first, last)
-    done = 0
-    while downs.shape[0] - done >= 4:
-        a, b = couplings[downs[done], first:last], couplings[downs[done + 1], first:last]
-        c, d = couplings[downs[done + 2], first:last], couplings[downs[done + 3], first:last]
-        for j in range(piece.shape[0]):
-            piece[j] -= h.dtype.type(a[j]) + h.dtype.type(b[j]) + h.dtype.type(c[j]) + h.dtype.type(d[j])
-        done += 4
-    for q in range(done, downs.shape[0]):
-        add_piece(couplings, h, downs[q], False, first, last)
+    fours = flipped.shape[0] // 4 * 4
+    for k in range(0, fours, 4):
+        i, j, p, q = flipped[k], flipped[k + 1], flipped[k + 2], flipped[k + 3]
+        a, b = couplings[i, first:last], couplings[j, first:last]
+        c, d = couplings[p, first:last], couplings[q, first:last]
+        e, f, u, v = h.dtype.type(s[i]), h.dtype.type(s[j]), h.dtype.type(s[p]), h.dtype.type(s[q])
+        for m in range(piece.shape[0]):
+            piece[m] += (e * h.dtype.type(a[m]) + f * h.dtype.type(b[m])
+                         + u * h.dtype.type(c[m]) + v * h.dtype.type(d[m]))
+    for k in range(fours, flipped.shape[0]):
+        add_piece(couplings, h, flipped[k], s[flipped[k]] > 0, first, last)
 
 
 @jit(fastmath=FAST)
@@ -92,17 +85,13 @@ def add_row(couplings: Array, indptr: Array, indices: Array, h: Array, i: int, u
 
 
 @jit(fastmath=FAST)
-def add_rows(
-    couplings: Array, indptr: Array, indices: Array, h: Array, ups: Array, downs: Array
-) -> None:
-    """h after the spins ``ups`` went up and the spins ``downs`` went down."""
+def add_rows(couplings: Array, indptr: Array, indices: Array, h: Array, flipped: Array, s: Array) -> None:
+    """h after the spins ``flipped`` turned to what they are in s."""
     if couplings.ndim == 2:
-        add_pieces(couplings, h, ups, downs, 0, h.shape[0])
+        add_pieces(couplings, h, flipped, s, 0, h.shape[0])
     else:
-        for i in ups:
-            add_row(couplings, indptr, indices, h, i, True)
-        for i in downs:
-            add_row(couplings, indptr, indices, h, i, False)
+        for i in flipped:
+            add_row(couplings, indptr, indices, h, i, s[i] > 0)
 
 
 @jit(fastmath=FAST)

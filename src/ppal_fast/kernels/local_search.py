@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._accepts import BLOCK, accepts, lowest
 from ._extremes import larger
 from ._jit import jit
-from .fields import BLOCK, FAST, HUGE, PANEL, add_piece, add_pieces, add_row, below, descend, ising_of, start, uniform
+from .fields import FAST, HUGE, PANEL, add_piece, add_pieces, add_row, below, descend, ising_of, start, uniform
 
 Array = NDArray[Any]
 
@@ -37,46 +38,43 @@ def anneal(
     Source: Kirkpatrick, Gelatt, Vecchi 1983; Isakov et al. 2015.
     """
     n = s.shape[0]
-    flags = np.zeros(BLOCK, np.uint8)
-    words = flags.view(np.uint64)
     limits = np.empty(exponentials.shape[0], h.dtype)
-    ups, downs = np.empty(PANEL, np.int32), np.empty(PANEL, np.int32)
+    flipped = np.empty(PANEL, np.int32)
     places = exponentials.shape[0] - BLOCK
+    end_s, end_h = np.ones(BLOCK, np.int8), np.zeros(BLOCK, h.dtype)  # of the last block, where it is not full
+    one = np.uint64(1)
     for sweep in range(temperatures.shape[0]):
         _limits(exponentials, temperatures[sweep], limits)
-        n_ups, n_downs = 0, 0
+        count = 0
         for first in range(0, n, BLOCK):
             size = min(BLOCK, n - first)
             low = first // PANEL * PANEL
             high = min(n, low + PANEL)
             at = below(rng, places)
-            if size < BLOCK:
-                flags[:] = 0
-            block_s, block_h = s[first:first + size], h[first:first + size]
-            q = 0
-            while q < BLOCK:
-                _test(block_s, block_h, limits[at:at + size], flags[:size])
-                q = _next(flags, words, q)
-                if q == BLOCK:
+            untested = ~np.uint64(0) >> np.uint64(BLOCK - size)
+            while untested != 0:
+                if size == BLOCK:
+                    passed = untested & accepts(s, h, limits, first, at)
+                else:
+                    end_s[:size], end_h[:size] = s[first:], h[first:]
+                    passed = untested & accepts(end_s, end_h, limits, 0, at)
+                if passed == 0:
                     break
+                q = lowest(passed)
+                untested &= ~((one << np.uint64(q) << one) - one)
                 i = first + q
-                q += 1
                 energy[0] -= 2.0 * float(s[i]) * float(h[i])
                 s[i] = -s[i]
                 if couplings.ndim == 1:
                     add_row(couplings, indptr, indices, h, i, s[i] > 0)
-                elif s[i] > 0:
-                    add_piece(couplings, h, i, True, low, high)
-                    ups[n_ups] = i
-                    n_ups += 1
                 else:
-                    add_piece(couplings, h, i, False, low, high)
-                    downs[n_downs] = i
-                    n_downs += 1
-            if couplings.ndim == 2 and first + BLOCK >= high and n_ups + n_downs > 0:
-                add_pieces(couplings, h, ups[:n_ups], downs[:n_downs], 0, low)
-                add_pieces(couplings, h, ups[:n_ups], downs[:n_downs], high, n)
-                n_ups, n_downs = 0, 0
+                    add_piece(couplings, h, i, s[i] > 0, low, high)
+                    flipped[count] = i
+                    count += 1
+            if couplings.ndim == 2 and first + BLOCK >= high and count > 0:
+                add_pieces(couplings, h, flipped[:count], s, 0, low)
+                add_pieces(couplings, h, flipped[:count], s, high, n)
+                count = 0
         if energy[0] < energy[1]:
             energy[1] = energy[0]
             best[:] = s
@@ -96,27 +94,6 @@ def _limits(exponentials: Array, temperature: Any, limits: Array) -> None:
         lowest = np.float32(-0.99 * 2.0 ** (8 * limits.itemsize - 1))  # nothing this unlikely need be accepted
         for q in range(limits.shape[0]):
             limits[q] = limits.dtype.type(np.ceil(max(half * exponentials[q], lowest)))
-
-
-@jit(fastmath=FAST)
-def _test(s: Array, h: Array, limits: Array, flags: Array) -> None:
-    """Which spins would flip now. It takes slices: indices that might be negative are not vectorised."""
-    for q in range(s.shape[0]):
-        gain = h.dtype.type(s[q]) * h[q]
-        flags[q] = np.uint8(h.dtype.type(gain) >= limits[q])
-
-
-@jit()
-def _next(flags: Array, words: Array, q: int) -> int:
-    """The first flag at or after q, or BLOCK; ``words`` are the flags, eight at a time."""
-    while q < BLOCK:
-        if q % 8 == 0 and words[q // 8] == 0:
-            q += 8
-        elif flags[q]:
-            return q
-        else:
-            q += 1
-    return BLOCK
 
 
 @jit(fastmath=FAST)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,24 @@ Array = NDArray[Any]
 # one-flip tabu looks at all n before every flip: ahead of annealing at n = 1000 (bqp), far behind at 2000 (K2000)
 MOST_FOR_TABU = 1500
 DEGREE_FOR_TABU = 30  # of sparse couplings: with 6 couplings a spin (n = 1500) tabu ended 5 % above annealing
-REHEAT = 200  # sweeps
-DENSE_WORK, SPARSE_SWEEPS = 0.2, 5e7  # see ``sweeps_of``
+REHEAT = 64  # sweeps of the shortest reheat
+HOT = 0.8  # of the row rms: at 1 a mean-field spin glass freezes; above it sweeps are wasted
+HOT_AGAIN = 0.35, 0.5, 0.7  # at which a good state is left in patches, but not as a whole
+DENSE_WORK, SPARSE_SWEEPS = 0.2, 1e8  # see ``sweeps_of``
 
 
-def runs(model: Model, algorithm: str, n_replicas: int | None, n_steps: int | None) -> Iterator[tuple[str, int]]:
-    """(driver, steps) of each run, endless where n_replicas is None."""
+@dataclass(frozen=True)
+class Run:
+    """``steps`` of a driver. Runs of one tree come children first: one of level l > 0 follows two of level l - 1."""
+
+    driver: str
+    steps: int
+    tree: int
+    level: int
+
+
+def runs(model: Model, algorithm: str, n_replicas: int | None, n_steps: int | None) -> Iterator[Run]:
+    """Endless where n_replicas is None."""
     if algorithm == "bsb" and n_replicas is not None:
         n_replicas = -(-n_replicas // bifurcation.LANES)
     if algorithm != "auto":
@@ -33,17 +46,20 @@ def runs(model: Model, algorithm: str, n_replicas: int | None, n_steps: int | No
         model.couplings.ndim == 2 or model.couplings.size >= DEGREE_FOR_TABU * model.n
     ):
         cycle = ("tabu", "annealing")
+    elif model.couplings.ndim == 1:
+        cycle = ("annealing",)
     else:
         cycle = ("annealing", "annealing", "dsb")
     unit = {"tabu": 20 * model.n, "annealing": sweeps_of(model), "dsb": max(100, model.n // 5), "bsb": 200}
     for r in itertools.count() if n_replicas is None else range(n_replicas):
-        name = cycle[r % len(cycle)]
-        yield name, n_steps or luby(r // len(cycle)) * unit[name]
+        tree = r % len(cycle)
+        length = luby(r // len(cycle))
+        yield Run(cycle[tree], n_steps or length * unit[cycle[tree]], tree, length.bit_length() - 1)
 
 
 def sweeps_of(model: Model) -> int:
     """Sweeps of the shortest annealing: n/8, and up to 20 times that where sparse rows make them cheap, as long as
-    that is at most SPARSE_SWEEPS tests of a spin, about a tenth of a second."""
+    that is at most SPARSE_SWEEPS tests of a spin, less than half a second."""
     density = model.couplings.size / model.n**2 if model.couplings.ndim == 1 else 1.0
     cheaper = min(max(DENSE_WORK / max(density, 1e-9), 1.0), 20.0)
     return int(max(100, min(model.n / 8 * cheaper, SPARSE_SWEEPS / model.n)))
@@ -58,19 +74,16 @@ def luby(run: int) -> int:
         run -= 2 ** (size - 1) - 1
 
 
-def cooling(model: Model, sweeps: int) -> Array:
-    """The temperature of each sweep, float32.
+def fall(model: Model, hot: float, sweeps: int) -> Array:
+    """The temperature of each sweep, float32: from ``hot`` times the row rms linearly to 0.05 of it, or geometrically
+    where some rows are so weak that they freeze below that."""
+    first, last = hot * model.row_rms, min(0.05 * model.row_rms, 0.1 * model.row_low)
+    steep = last < 0.02 * first
+    return (np.geomspace if steep else np.linspace)(first, last, sweeps).astype(np.float32)
 
-    From 0.8 of the row rms (at 1 a mean-field spin glass freezes; above it sweeps are wasted) linearly to 0.05 of it,
-    or geometrically where some rows are so weak that they freeze below that. On sparse couplings, where a sweep is
-    cheap and a fall soon ends in some deep valley, half of the sweeps are short reheats that search that valley.
-    """
-    hot, cold = 0.8 * model.row_rms, min(0.05 * model.row_rms, 0.1 * model.row_low)
-    reheats = sweeps // 2 // REHEAT if model.couplings.ndim == 1 else 0
-    fall = sweeps - reheats * REHEAT
-    steep = cold < 0.02 * hot
-    temperatures = np.geomspace(hot, cold, fall) if steep else np.linspace(hot, cold, fall)
-    if reheats:
-        again = np.geomspace(0.5 * hot, cold, REHEAT) if steep else np.linspace(0.5 * hot, 2.0 * cold, REHEAT)
-        temperatures = np.concatenate([temperatures, np.tile(again, reheats)])
-    return temperatures.astype(np.float32)
+
+def reheats(sweeps: int) -> tuple[Array, Array]:
+    """(hot, length) of each kind of reheat in a run that has so many sweeps for them; the longest take a sixteenth."""
+    lengths = REHEAT * 4 ** np.arange(max(1, int(np.log(max(1, sweeps / 16 / REHEAT)) / np.log(4)) + 1))
+    hots, all_lengths = np.meshgrid(HOT_AGAIN, lengths)
+    return hots.ravel(), all_lengths.ravel()

@@ -1,7 +1,9 @@
 """How a QUBO is searched: which driver runs how long, with which parameters, on which thread, and when to stop.
 
-A search is a sequence of runs. Run r starts from its own seed and never looks at another run, so that the states
-found do not depend on how many threads share the runs. Parameters come from the instance (size, row rms, spectrum).
+A search is a sequence of runs, each with its own seed. Their lengths 1 1 2 1 1 2 4 ... are those of a binary tree, the
+children first: a run of length 2 l comes after two of length l and, where the couplings are sparse, goes on from what
+these two found. So the states found do not depend on how many threads share the runs. Parameters come from the
+instance (size, row rms, spectrum).
 """
 
 from __future__ import annotations
@@ -9,8 +11,9 @@ from __future__ import annotations
 import heapq
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -18,13 +21,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels import bifurcation, fields, local_search
+from ..kernels import bifurcation, fields, local_search, pieces
 from .model import Model
-from .plan import cooling, runs
+from .plan import HOT, Run, fall, reheats, runs
 
 Array = NDArray[Any]
 RUNS = 32  # where neither their number nor a time limit is given
 SLICE = 0.5e-3  # seconds of kernel time between two looks at the clock, the target and Python's signals
+FORGET = 0.95  # of what reheats of a length gained, for each further one
 Found = tuple[float, Array]
 
 
@@ -123,22 +127,63 @@ def run_all(jobs: Iterator[Callable[[], None]], clock: Clock, n_jobs: int) -> No
             future.result()
 
 
-def annealing(model: Model, seed: int, sweeps: int, clock: Clock, target: float) -> list[Found]:
-    """One fall of the temperature; see ``cooling``."""
+def annealing(model: Model, seed: int, sweeps: int, clock: Clock, target: float, parents: list[Array]) -> list[Found]:
+    """A fall of the temperature; on sparse couplings half of the sweeps, or all where there are parents to go on from,
+    are reheats. A reheat starts from the best state, and of what it changed each piece that lost nothing is kept."""
     generator = np.random.default_rng(seed)
+    if model.couplings.ndim == 2:
+        s, h, energy, best, rng = _random_start(model, generator)
+        _anneal(model, s, h, energy, best, rng, fall(model, HOT, sweeps), clock, target)
+        return _ends(model, s, h, energy, best)
     s, h, energy, best, rng = _random_start(model, generator)
-    temperatures = cooling(model, sweeps)
-    for first, last in clock.slices(sweeps):
+    if parents:
+        kept, kept_h, kept_energy = _crossed(model, parents)
+    else:
+        _anneal(model, s, h, energy, best, rng, fall(model, HOT, sweeps - sweeps // 2), clock, target)
+        sweeps //= 2
+        kept, kept_h, kept_energy = best.copy(), *model.start(best)
+    couplings = model.couplings, model.indptr, model.indices
+    hots, lengths = reheats(sweeps)
+    gained, spent = np.zeros(len(lengths)), np.zeros(len(lengths))
+    while sweeps > 0 and kept_energy > target and not clock.over():
+        which = int(np.argmax((gained + model.row_rms) / (spent + lengths)))
+        s[:], h[:], energy[:], best[:] = kept, kept_h, kept_energy, kept
+        temperatures = fall(model, hots[which] * generator.uniform(0.9, 1.1), min(int(lengths[which]), sweeps))
+        _anneal(model, s, h, energy, best, rng, temperatures, clock, target)
+        fields.descend(*couplings, s, h)
+        change = pieces.keep_pieces(*couplings, kept, kept_h, s)
+        if energy[1] < kept_energy + change:
+            change += pieces.keep_pieces(*couplings, kept, kept_h, best)
+        kept_energy += change
+        sweeps -= len(temperatures)
+        gained[which] = FORGET * gained[which] - change
+        spent[which] = FORGET * spent[which] + len(temperatures)
+    return _ends(model, kept, kept_h, np.full(2, kept_energy), kept)
+
+
+def _anneal(
+    model: Model, s: Array, h: Array, energy: Array, best: Array, rng: Array, temperatures: Array, clock: Clock,
+    target: float,
+) -> None:
+    for first, last in clock.slices(len(temperatures)):
         local_search.anneal(
             model.couplings, model.indptr, model.indices, s, h, energy, best, rng, local_search.EXPONENTIALS,
             temperatures[first:last], target,
         )
         if energy[1] <= target:
             break
-    return _ends(model, s, h, energy, best)
 
 
-def tabu(model: Model, seed: int, flips: int, clock: Clock, target: float) -> list[Found]:
+def _crossed(model: Model, parents: list[Array]) -> tuple[Array, Array, float]:
+    """The first parent with the better pieces of the other; where the biases are zero, its mirror image is as good."""
+    s, other = parents[0].copy(), parents[1]
+    h, energy = model.start(s)
+    for image in (other, -other) * 2:
+        energy += pieces.keep_pieces(model.couplings, model.indptr, model.indices, s, h, image)
+    return s, h, energy
+
+
+def tabu(model: Model, seed: int, flips: int, clock: Clock, target: float, _parents: list[Array]) -> list[Found]:
     """Tenure n/100 + 10 (n/4 at most) as Glover, Lu, Hao 2010; a jump after 5 n flips without a new best."""
     generator = np.random.default_rng(seed)
     s, h, energy, best, rng = _random_start(model, generator)
@@ -154,7 +199,7 @@ def tabu(model: Model, seed: int, flips: int, clock: Clock, target: float) -> li
     return _ends(model, s, h, energy, best)
 
 
-def ballistic(model: Model, seed: int, steps: int, clock: Clock, target: float) -> list[Found]:
+def ballistic(model: Model, seed: int, steps: int, clock: Clock, target: float, _parents: list[Array]) -> list[Found]:
     """LANES replicas; their signs are looked at sixteen times on the way, and the best of every lane is kept."""
     generator = np.random.default_rng(seed)
     J, indptr, indices, b = model.lanes
@@ -179,7 +224,7 @@ def ballistic(model: Model, seed: int, steps: int, clock: Clock, target: float) 
     return found
 
 
-def discrete(model: Model, seed: int, steps: int, clock: Clock, target: float) -> list[Found]:
+def discrete(model: Model, seed: int, steps: int, clock: Clock, target: float, _parents: list[Array]) -> list[Found]:
     """One replica on the local fields."""
     generator = np.random.default_rng(seed)
     x, y = (generator.uniform(-0.1, 0.1, model.n).astype(np.float32) for _ in range(2))
@@ -225,7 +270,7 @@ def _ends(model: Model, s: Array, h: Array, energy: Array, best: Array) -> list[
     return found
 
 
-Driver = Callable[[Model, int, int, Clock, float], list[Found]]
+Driver = Callable[[Model, int, int, Clock, float, list[Array]], list[Found]]
 DRIVERS: dict[str, Driver] = {"annealing": annealing, "tabu": tabu, "bsb": ballistic, "dsb": discrete}
 
 
@@ -241,15 +286,29 @@ def search(
     if n_replicas is None and clock.time_limit is None:
         n_replicas = RUNS * (4 if algorithm == "bsb" else 1)
 
-    def job(name: str, steps: int, seed: int) -> None:
-        for energy, state in DRIVERS[name](model, seed, steps, clock, wanted):
+    def job(run: Run, seed: int, parents: list[Future[Array]], end: Future[Array]) -> None:
+        try:
+            states = [parent.result() for parent in parents]
+            found = DRIVERS[run.driver](model, seed, run.steps, clock, wanted, states)
+        except BaseException as error:
+            end.set_exception(error)
+            raise
+        end.set_result(min(found, key=lambda item: item[0])[1])
+        for energy, state in found:
             pool.offer(energy, state)
             if target is not None and energy <= target:
                 clock.stopped = True
 
-    base = int(seeds.generate_state(1, np.uint64)[0])
-    plan = enumerate(runs(model, algorithm, n_replicas, n_steps))
-    run_all((partial(job, name, steps, (base + r) % 2**64) for r, (name, steps) in plan), clock, n_jobs)
+    def jobs() -> Iterator[Callable[[], None]]:
+        base = int(seeds.generate_state(1, np.uint64)[0])
+        trees: dict[int, list[Future[Array]]] = defaultdict(list)  # roots of what is not yet joined
+        for r, run in enumerate(runs(model, algorithm, n_replicas, n_steps)):
+            parents = [trees[run.tree].pop() for _ in range(2)] if run.level else []
+            end: Future[Array] = Future()
+            trees[run.tree].append(end)
+            yield partial(job, run, (base + r) % 2**64, parents, end)
+
+    run_all(jobs(), clock, n_jobs)
 
 
 def add_flips(model: Model, pool: Pool) -> None:
