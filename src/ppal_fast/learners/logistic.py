@@ -1,8 +1,8 @@
-"""LogisticClassifier: multinomial logistic regression on the mapped rows; privately by clipped full-batch gradients."""
+"""LogisticClassifier: multinomial logistic regression on the mapped rows; privately by clipped gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,16 +12,19 @@ from scipy.special import log_softmax, softmax
 from sklearn.model_selection import KFold
 
 from .. import _validate
+from ..errors import InputError
 from ..table import Table
 from ._base import NOT_PRIVATE, Codes, Labelled, Learner
 from .class_mean import COUNT_WEIGHT, outer
-from .decoder import CONSTANT_ENERGY, LOGIT_SCALE, simplex_basis
+from .decoder import LOGIT_SCALE, simplex_basis
 from .private_map import release_representation
+from .purse import Purse
 from .representation import KINDS, PoolMap, Representation, learn_representation
 
 Float = NDArray[np.float64]
 
 ENERGIES = (0.03, 0.1, 0.3, 1.0, 3.0)  # prior variance of the logits over the pool, in units of LOGIT_SCALE^2
+CONSTANT_ENERGY = 0.1  # the same for the constant coordinate
 PRIVATE_ENERGY = 0.3
 N_FOLDS = 5
 STEP = 0.7  # of a Newton step with the curvature p (1 - p) = CURVATURE everywhere
@@ -35,6 +38,9 @@ class LogisticClassifier(Learner):
     ----------
     representation : as for ClassMeanClassifier.
     n_steps : gradient steps under privacy, each one release.
+    sampling_rate : below 1, with a ledger of unit record or owner: chance of each record (owner) to be drawn in a step,
+        as in DP-SGD. Needs the extra [accounting] and a ledger with delta_aside. At equal privacy its steps are a
+        little noisier than those over all records: it is there to be compared.
     Others as in ``Learner``.
 
     Without a ledger: a Gaussian prior on the weights, its scale by cross-validated log-loss. With one: ``n_steps`` sums
@@ -49,6 +55,7 @@ class LogisticClassifier(Learner):
         representation: str = "auto",
         n_steps: int = 6,
         *,
+        sampling_rate: float = 1.0,
         categorical_features: Sequence[int | str] | None = None,
         bounds: ArrayLike | None = None,
         classes: Sequence[Any] | None = None,
@@ -59,6 +66,7 @@ class LogisticClassifier(Learner):
         )
         self.representation = representation
         self.n_steps = n_steps
+        self.sampling_rate = sampling_rate
 
     def map_pool(self, X_pool: Any) -> Representation:
         """The label-free map of a pool of public rows, for ``fit(..., X_pool=...)``: learn it once, fit every round."""
@@ -69,6 +77,12 @@ class LogisticClassifier(Learner):
     def _fit(self, labelled: Labelled) -> None:
         _validate.one_of(KINDS, representation=self.representation)
         _validate.integer(1, n_steps=self.n_steps)
+        if self.sampling_rate != 1.0:
+            _validate.fraction(sampling_rate=self.sampling_rate)
+            if labelled.features_public:
+                raise InputError(
+                    f"sampling_rate was {self.sampling_rate!r}; 1 is expected without a ledger and under unit 'label'"
+                )
         rng = _validate.random_generator(self.random_state)
         if not labelled.features_public:
             self.representation_ = release_representation(labelled, self.representation, rng)
@@ -91,17 +105,14 @@ class LogisticClassifier(Learner):
         purse, n_classes = labelled.purse, len(labelled.classes)
         assert purse is not None
         basis = simplex_basis(n_classes)
-        share = purse.units_left / purse.units / self.n_steps
+        clip = float(np.sqrt(1 + COUNT_WEIGHT**2))
+        release = self._release(purse, basis.shape[1] * phi.shape[1] + 1, clip, labelled.owners)
         weights = np.zeros((n_classes - 1, phi.shape[1]))
         later, counted = [], 0.0
         curvature = CURVATURE * energy / np.r_[1, np.full(phi.shape[1] - 1, max(phi.shape[1] - 1, 1))]
         for t in range(self.n_steps):
             residual = (softmax(phi @ weights.T @ basis.T, axis=1) - np.eye(n_classes)[labelled.codes]) @ basis
-            rows = np.column_stack([outer(residual, phi), np.full(len(phi), COUNT_WEIGHT)])
-            clip = float(np.sqrt(1 + COUNT_WEIGHT**2))
-            total, _ = purse.release_sum(
-                rows, clip=clip, share=share, owners=labelled.owners, name=f"step-{t + 1}"
-            )
+            total = release(np.column_stack([outer(residual, phi), np.full(len(phi), COUNT_WEIGHT)]), t + 1)
             counted += total[-1] / COUNT_WEIGHT
             n = len(phi) if labelled.features_public else max(counted / (t + 1), 2.0 * n_classes)
             decay = 1 / (n * prior_variance(PRIVATE_ENERGY, energy))
@@ -110,6 +121,14 @@ class LogisticClassifier(Learner):
             if t >= self.n_steps // 2:
                 later.append(weights)
         return np.mean(later, axis=0)
+
+    def _release(self, purse: Purse, d: int, clip: float, owners: Any) -> Callable[[Float, int], Float]:
+        """What turns the gradients (n, d) of step 1, 2, ... into an estimate of their sum."""
+        if self.sampling_rate < 1:
+            steps = purse.subsampled_sums(d, clip=clip, rate=self.sampling_rate, n_steps=self.n_steps, name="steps")
+            return lambda rows, _: steps.release(rows, owners=owners) / self.sampling_rate
+        share = purse.units_left / purse.units / self.n_steps
+        return lambda rows, step: purse.release_sum(rows, clip=clip, share=share, owners=owners, name=f"step-{step}")[0]
 
     def _probabilities(self, table: Table) -> Float:
         return softmax(self.representation_.transform(table) @ self.weights_.T, axis=1)

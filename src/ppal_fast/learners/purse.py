@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import _validate
-from ..errors import BudgetExceeded
-from ..privacy.accounting import UNIT, epsilon_of_units, sigma_of_units, units_of_epsilon
+from ..errors import BudgetExceeded, InputError
+from ..privacy.accounting import (
+    UNIT,
+    epsilon_of_units,
+    failure_units,
+    probability,
+    sigma_of_units,
+    units_of_epsilon,
+)
 from ..privacy.label_sums import noise_deviation
+from ..privacy.subsampling import SubsampledSums, block_sigma
 
 if TYPE_CHECKING:
     from ..privacy import Ledger
@@ -39,6 +48,7 @@ class Purse:
             )
         self.units_left = self.units
         self.n_releases = 0
+        self.delta_aside = 0.0  # what was taken of the ledger's
 
     @property
     def mu(self) -> float:
@@ -64,6 +74,21 @@ class Purse:
         total = self.ledger.release_label_sum(rows, targets, codes, sigma=sigma, name=f"{self.name}/{name}")
         return total, noise_deviation(rows, targets, sigma=sigma, relation=self.ledger.relation)
 
+    def subsampled_sums(self, d: int, *, clip: float, rate: float, n_steps: int, name: str) -> SubsampledSums:
+        """A block of sums over Poisson subsamples for all that is left of mu^2, and the same share of delta_aside."""
+        ledger = self.ledger
+        if not ledger.delta_aside:
+            raise InputError("the ledger has delta_aside=0; subsampled gradients need a ledger opened with some")
+        share = self.units / units_of_epsilon(ledger.epsilon, ledger.delta)
+        delta = ledger.delta_aside * min(share, 1.0) * (1 - 1e-9)
+        left, self.units_left, self.delta_aside = self.units_left, 0, delta
+        self.n_releases += n_steps
+        failure = probability(failure_units(ledger.epsilon, delta))
+        sigma = block_sigma(math.sqrt((left - 1) * UNIT), rate, n_steps, failure)
+        return SubsampledSums(
+            ledger, d=d, clip=clip, sigma=sigma, rate=rate, n_steps=n_steps, delta=delta, name=f"{self.name}/{name}"
+        )
+
     def _spend(self, share: float | None) -> float:
         """The noise multiplier that this share of mu^2 buys."""
         units = self.units_left if share is None else max(1, min(self.units_left, int(share * self.units)))
@@ -80,6 +105,6 @@ class Purse:
         else:
             public = "the roster, the classes and the ranges and categories of the columns are public"
         return (
-            f"private: epsilon={epsilon:.4g} at delta={ledger.delta:g}, unit {ledger.unit}, relation {ledger.relation}"
-            f", {self.n_releases} release{'' if self.n_releases == 1 else 's'}; {public}"
+            f"private: epsilon={epsilon:.4g} at delta={ledger.delta + self.delta_aside:g}, unit {ledger.unit}, "
+            f"relation {ledger.relation}, {self.n_releases} release{'' if self.n_releases == 1 else 's'}; {public}"
         )

@@ -14,10 +14,11 @@ from .partitions import select_partitions
 from .requests import Release
 from .simulation import masked_clip_noise, sparse_clip_noise
 from .streams import Stream
+from .subsampling import SubsampledSums
 from .units import PublicMask
 
 __all__ = [
-    "GroupLedger", "Ledger", "PersonLedger", "PublicMask", "Release", "Stream", "accounting", "allocate", "audit",
-    "counts", "debiased_counts", "epsilon_of", "epsilon_of_mu", "gaussian_sigma", "masked_clip_noise", "mu_of_epsilon",
-    "randomise_labels", "select_partitions", "sparse_clip_noise",
+    "GroupLedger", "Ledger", "PersonLedger", "PublicMask", "Release", "Stream", "SubsampledSums", "accounting",
+    "allocate", "audit", "counts", "debiased_counts", "epsilon_of", "epsilon_of_mu", "gaussian_sigma",
+    "masked_clip_noise", "mu_of_epsilon", "randomise_labels", "select_partitions", "sparse_clip_noise",
 ]

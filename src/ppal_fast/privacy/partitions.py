@@ -7,7 +7,7 @@ Unit           any; a unit has at most ``most`` names. Relation as the ledger sa
 Sensitivity    K = clip norm 1 in grid units (twice that for replace-one), checked in integers
 Guarantee      within total variation p of a mu-GDP mechanism, mu = K / S, p the chance that a name which one unit alone
                has gets over the threshold; p is charged to delta_aside, and 2**-320 for each row
-Source         Gopi, Gulhane, Kulkarni, Shen, Shokouhi, Yekhanin 2020 (arXiv:2002.09745): Gaussian noise on weighted sets;
+Source         Gopi, Gulhane, Kulkarni, Shen, Shokouhi, Yekhanin 2020 (arXiv:2002.09745), Gaussian weighted sets;
                Desfontaines, Voss, Gipson, Mandayam 2022 (arXiv:2006.03684); docs/privacy/partitions.md; attacked by
                tests/test_privacy_partitions.py
 Where the universe is public, counts.surviving_groups needs no delta.
