@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import pickle
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,21 +15,24 @@ from sklearn.tree import DecisionTreeClassifier
 from ppal_fast import PPAL, LineScorer, simulate
 from ppal_fast.errors import InputError
 from ppal_fast.learners import (
+    AutoClassifier,
     ClassMeanClassifier,
+    DecayedMeans,
     LogisticClassifier,
     MixtureClassifier,
     RandomTreesClassifier,
+    learn_representation,
 )
 from ppal_fast.table import Table
 
 DRIVES = simulate.drives(n_rows=400, n_grades=4, random_state=0)
-COMPILED = {
-    "products": ClassMeanClassifier("products"),
-    "factors": ClassMeanClassifier("factors"),
-    "mixture": ClassMeanClassifier("mixture"),
-    "columns": ClassMeanClassifier("columns"),
-    "logistic": LogisticClassifier("factors"),
-    "naive Bayes": MixtureClassifier(),
+FRESH = simulate.drives(n_rows=200, n_grades=4, random_state=1)
+LEARNERS = {
+    **{kind: ClassMeanClassifier(kind, random_state=0) for kind in ("products", "factors", "both", "trees", "columns")},
+    "logistic": LogisticClassifier("mixture", random_state=0),
+    "naive Bayes": MixtureClassifier(random_state=0),
+    "random trees": RandomTreesClassifier(random_state=0),
+    "auto": AutoClassifier(random_state=0),
 }
 
 
@@ -40,20 +40,31 @@ def fitted(learner: Any, table: Table = DRIVES.table, y: Any = DRIVES.y, n: int 
     return learner.fit(table.take(np.arange(n)), np.asarray(y)[:n], X_pool=table)
 
 
-@pytest.mark.parametrize("name", COMPILED)
+def scorer_of(learner: Any, table: Table = DRIVES.table, **options: Any) -> LineScorer:
+    return LineScorer.from_learner(learner, table.schema, **{"threshold": 0.1, "pool": table, **options})
+
+
+@pytest.mark.parametrize("name", LEARNERS)
 def test_compiled_decisions_are_the_learners(name: str) -> None:
-    learner = fitted(COMPILED[name])
-    scorer = LineScorer(learner, DRIVES.schema, threshold=0.1)
-    assert scorer.compiled
-    P = learner.predict_proba(DRIVES.table)
-    np.testing.assert_allclose(scorer.predict_proba(DRIVES.X), P, rtol=0, atol=1e-9)
-    many = scorer.decide_many(DRIVES.X)
+    learner = fitted(LEARNERS[name])
+    if name == "auto":
+        assert learner.forest_ is not None, "this table has to need the forest"
+    scorer = scorer_of(learner)
+    P = learner.predict_proba(FRESH.table)
+    np.testing.assert_allclose(scorer.predict_proba(FRESH.X), P, rtol=0, atol=1e-12)
+    many = scorer.decide_many(FRESH.X)
     assert many.label.tolist() == learner.classes_[P.argmax(axis=1)].tolist()
-    np.testing.assert_allclose(many.probability, P.max(axis=1), atol=1e-9)
     assert many.query.tolist() == (many.uncertainty >= 0.1).tolist()
-    assert 0 < many.query.mean() < 1
+    assert many.log_density_ratio is None
     for i in range(50):
-        assert scorer.decide(DRIVES.X[i]) == tuple(array[i] for array in many)
+        assert scorer.decide(FRESH.X[i]) == (*(array[i] for array in many[:4]), None)
+
+
+def test_decayed_means_are_compiled_too() -> None:
+    learner = DecayedMeans(learn_representation(DRIVES.table, random_state=0), range(4))
+    learner.update(DRIVES.table.take(np.arange(100)), DRIVES.y[:100])
+    P = scorer_of(learner).predict_proba(FRESH.X)
+    np.testing.assert_allclose(P, learner.predict_proba(FRESH.table), rtol=0, atol=1e-12)
 
 
 def test_heavy_tails_are_interpolated_as_the_learner_does() -> None:
@@ -63,37 +74,23 @@ def test_heavy_tails_are_interpolated_as_the_learner_does() -> None:
     y = (np.nan_to_num(X[:, 0]) > 1).astype(int)
     learner = fitted(ClassMeanClassifier("factors"), Table.of(X), y)
     assert learner.representation_.cells.scores
-    scorer = LineScorer(learner, learner.schema_, threshold=0.1)
     extreme = np.vstack([X, np.full((1, 5), 1e12), np.full((1, 5), -1e12)])
-    np.testing.assert_allclose(scorer.predict_proba(extreme), learner.predict_proba(extreme), atol=1e-9)
-
-
-@pytest.mark.parametrize("learner", [RandomTreesClassifier(n_trees=5)], ids=["random trees"])
-def test_other_learners_are_called_as_they_are(learner: Any) -> None:
-    learner = fitted(learner)
-    scorer = LineScorer(learner, DRIVES.schema, threshold=0.1)
-    assert not scorer.compiled
-    P = learner.predict_proba(DRIVES.table)
-    np.testing.assert_array_equal(scorer.predict_proba(DRIVES.X), P)
-    many = scorer.decide_many(DRIVES.X[:20])
-    one = [scorer.decide(x) for x in DRIVES.X[:20]]
-    assert [d.label for d in one] == many.label.tolist()
-    assert [d.probability for d in one] == pytest.approx(many.probability, abs=1e-12)
-    assert isinstance(one[0].query, bool)
+    P = scorer_of(learner, Table.of(X)).predict_proba(extreme)
+    np.testing.assert_allclose(P, learner.predict_proba(extreme), atol=1e-12)
 
 
 def test_one_class_is_decided_without_doubt() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         learner = fitted(ClassMeanClassifier("columns"), y=np.zeros(len(DRIVES), dtype=int))
-    scorer = LineScorer(learner, DRIVES.schema, threshold=0.1)
-    assert scorer.decide(DRIVES.X[0]) == (0, 1.0, 0.0, False)
+    assert scorer_of(learner).decide(DRIVES.X[0]) == (0, 1.0, 0.0, False, None)
 
 
 def test_labels_are_the_users() -> None:
     learner = fitted(ClassMeanClassifier("factors"), y=np.array(["none", "low", "mid", "high"])[DRIVES.y])
-    scorer = LineScorer(learner, DRIVES.schema, threshold=0.1)
-    assert scorer.decide(DRIVES.X[0]).label in {"none", "low", "mid", "high"}
+    scorer = scorer_of(learner)
+    assert type(scorer.decide(DRIVES.X[0]).label) is str
+    assert scorer.classes_.tolist() == learner.classes_.tolist()
     assert set(scorer.decide_many(DRIVES.X).label.tolist()) <= {"none", "low", "mid", "high"}
 
 
@@ -104,61 +101,80 @@ def ask_rounds(**options: Any) -> PPAL:
         return loop.run(DRIVES.table, lambda rows: DRIVES.y[rows])
 
 
-@pytest.mark.parametrize("learner", ["class-mean", "auto", "random-trees"])
+@pytest.mark.parametrize("learner", ["class-mean", "auto", "random-trees", "logistic", "mixture"])
 def test_from_ppal_agrees_with_the_loop(learner: str) -> None:
     loop = ask_rounds(learner=learner)
     scorer = LineScorer.from_ppal(loop)
-    np.testing.assert_allclose(scorer.predict_proba(DRIVES.table), loop.predict_proba(DRIVES.table), atol=1e-9)
+    np.testing.assert_allclose(scorer.predict_proba(FRESH.table), loop.predict_proba(FRESH.table), rtol=0, atol=1e-12)
     assert scorer.decide_many(DRIVES.table).query.mean() == pytest.approx(0.1, abs=0.02)
     assert LineScorer.from_ppal(loop, threshold=0.0).decide_many(DRIVES.table).query.all()
+    assert (scorer.feature_names, scorer.n_features_in_) == (DRIVES.schema.names, 50)
+    ratio = scorer.decide_many(FRESH.X).log_density_ratio
+    assert np.isfinite(ratio).all()
+    assert LineScorer.from_ppal(loop, density=False).decide(FRESH.X[0]).log_density_ratio is None
 
 
-@pytest.mark.parametrize(("unit", "looks_at_the_pool"), [("label", True), ("record", False)])
-def test_the_threshold_of_a_private_model_looks_only_at_what_is_public(unit: str, looks_at_the_pool: bool) -> None:
-    loop = ask_rounds(epsilon=2.0, unit=unit, classes=[0, 1, 2, 3], learner="class-mean", strategy="random")
-    before = [release.name for release in loop.ledger_.history()]
-    scorer = LineScorer.from_ppal(loop)
-    assert (scorer.threshold != 0.1) == looks_at_the_pool
-    assert [release.name for release in loop.ledger_.history()] == before, "post-processing is free"
+def test_the_ratio_is_low_where_the_labels_are() -> None:
+    learner = fitted(ClassMeanClassifier("columns"))
+    near = np.flatnonzero(DRIVES.X[:, 0] == 1)
+    scorer = scorer_of(learner, labelled=DRIVES.table.take(near))
+    ratio = scorer.decide_many(FRESH.X).log_density_ratio
+    assert np.median(ratio[FRESH.X[:, 0] == 1]) < np.median(ratio[FRESH.X[:, 0] == 0]) - 1
 
 
-def test_other_peoples_classifiers_are_called() -> None:
-    loop = ask_rounds(learner=DecisionTreeClassifier(max_depth=3))
-    scorer = LineScorer.from_ppal(loop)
-    assert not scorer.compiled
-    np.testing.assert_array_equal(scorer.predict_proba(DRIVES.table), loop.predict_proba(DRIVES.table))
+def test_other_peoples_classifiers_are_refused() -> None:
+    with pytest.raises(InputError, match="a DecisionTreeClassifier has no compiled form"):
+        LineScorer.from_ppal(ask_rounds(learner=DecisionTreeClassifier(max_depth=3)))
 
 
 def test_threads_do_not_disturb_one_another() -> None:
-    scorer = LineScorer(fitted(COMPILED["products"]), DRIVES.schema, threshold=0.1)
+    scorer = scorer_of(fitted(LEARNERS["products"]), labelled=DRIVES.table)
     expected = [scorer.decide(x) for x in DRIVES.X]
     with ThreadPoolExecutor(4) as pool:
         one = [pool.submit(lambda: [scorer.decide(x) for x in DRIVES.X]) for _ in range(8)]
-        many = [pool.submit(scorer.predict_proba, DRIVES.X) for _ in range(8)]
+        many = [pool.submit(scorer.verdicts, DRIVES.X) for _ in range(8)]
         assert all(f.result() == expected for f in one)
-        assert all(np.array_equal(f.result(), many[0].result()) for f in many)
+        assert all(f.result().tobytes() == many[0].result().tobytes() for f in many)
+    assert scorer.drift().n_items == 17 * len(DRIVES)
 
 
 @pytest.fixture(scope="module")
 def scorer() -> LineScorer:
-    return LineScorer(fitted(COMPILED["factors"]), DRIVES.schema, threshold=0.1)
+    return scorer_of(fitted(LEARNERS["factors"]))
 
 
-@pytest.mark.parametrize("read", [list, tuple, pd.Series, lambda x: x.astype(">f8"), lambda x: np.repeat(x, 2)[::2]])
+def read_only(x: Any) -> Any:
+    x = x.copy()
+    x.flags.writeable = False
+    return x
+
+
+@pytest.mark.parametrize(
+    "read",
+    [list, tuple, pd.Series, read_only, lambda x: x.astype(">f8"), lambda x: np.repeat(x, 2)[::2],
+     lambda x: np.ma.masked_array(np.nan_to_num(x), np.isnan(x)), lambda x: x.astype(object)],
+)
 def test_an_item_may_come_as_any_sequence_of_numbers(scorer: LineScorer, read: Any) -> None:
     x = DRIVES.X[3]
     assert scorer.decide(read(x)) == scorer.decide(x)
     assert scorer.decide([None if np.isnan(v) else v for v in x]) == scorer.decide(x)
 
 
-def test_an_item_of_whole_numbers(scorer: LineScorer) -> None:
-    assert scorer.decide([1] * 50) == scorer.decide(np.ones(50))
+def test_items_of_other_numbers(scorer: LineScorer) -> None:
+    x = np.arange(50) % 3
+    for other in (list(x), x, x.astype(np.float32), x.astype(np.uint8)):
+        assert scorer.decide(other) == scorer.decide(x.astype(float))
+    single = DRIVES.X.astype(np.float32)
+    assert scorer.verdicts(single).tobytes() == scorer.verdicts(single.astype(float)).tobytes()
+    assert scorer.verdicts(np.asfortranarray(DRIVES.X)).tobytes() == scorer.verdicts(DRIVES.X).tobytes()
 
 
 def test_an_item_without_a_cell_is_decided_and_never_asked(scorer: LineScorer) -> None:
+    n_items = scorer.drift().n_items
     decision = scorer.decide(np.full(50, np.nan))
     assert decision.uncertainty == 0.0
     assert not decision.query
+    assert scorer.drift().n_items == n_items, "it says nothing of drift either"
 
 
 def test_frames_and_empty_belts(scorer: LineScorer) -> None:
@@ -168,17 +184,22 @@ def test_frames_and_empty_belts(scorer: LineScorer) -> None:
         assert levels is not None
         frame.isetitem(j, [None if np.isnan(v) else levels[int(v)] for v in DRIVES.X[:, j]])
     np.testing.assert_array_equal(scorer.predict_proba(frame), scorer.predict_proba(DRIVES.X))
-    assert all(len(array) == 0 for array in scorer.decide_many(np.empty((0, 50))))
+    assert all(array is None or len(array) == 0 for array in scorer.decide_many(np.empty((0, 50))))
+    assert scorer.predict_proba(np.empty((0, 50))).shape == (0, 4)
 
 
 @pytest.mark.parametrize(
     ("x", "words"),
     [
         (np.zeros(49), r"x has shape \(49,\); \(50,\) is expected"),
-        (np.zeros((1, 50)), "x could not be read as numbers|x has shape"),
+        (np.zeros((1, 50)), r"x has shape \(1, 50\); \(50,\) is expected"),
+        (np.zeros(0), r"x has shape \(0,\); \(50,\) is expected"),
         (["1.0"] * 50, "x could not be read as numbers; 50 numbers are expected"),
+        (np.array(["1"] * 50), "x could not be read as numbers"),
+        (np.zeros(50, dtype=complex), "x could not be read as numbers"),
         ("one item", "x could not be read as numbers"),
         (3.0, "x could not be read as numbers"),
+        (None, "x could not be read as numbers"),
         (np.r_[np.inf, np.zeros(49)], "x has an infinite value in column 0"),
         ([0.0] * 49 + [-np.inf], "x has an infinite value in column 49"),
     ],
@@ -193,58 +214,18 @@ def test_a_bad_belt_is_refused(scorer: LineScorer) -> None:
         scorer.decide_many(np.zeros((2, 49)))
     bad = np.zeros((3, 50))
     bad[1, 7] = np.inf
-    with pytest.raises(InputError, match="X has an infinite value in row 1"):
-        scorer.decide_many(bad)
-    with pytest.raises(InputError, match="X has an infinite value in row 1"):
-        scorer.decide_many(Table(bad, DRIVES.schema))
-    with pytest.raises(InputError, match="threshold was -1"):
-        LineScorer(scorer.learner, DRIVES.schema, threshold=-1)
+    for belt in (bad, Table(bad, DRIVES.schema)):
+        with pytest.raises(InputError, match="X has an infinite value in row 1"):
+            scorer.decide_many(belt)
 
 
-CALLER = """
-# cython: language_level=3
-from ppal_fast.kernels._line cimport Scorer, Verdict, decide
-from libc.stdlib cimport free, malloc
-
-def labels(Scorer scorer, const double[:, ::1] X):
-    cdef Verdict verdict
-    cdef double *work = <double *> malloc((scorer.model.n_work + scorer.model.n_classes) * sizeof(double))
-    cdef Py_ssize_t i
-    out = []
-    for i in range(X.shape[0]):
-        with nogil:
-            decide(&scorer.model, scorer.threshold, &X[i, 0], work, work + scorer.model.n_work, &verdict)
-        out.append((verdict.label, verdict.probability, verdict.uncertainty, verdict.query))
-    free(work)
-    return out
-"""
-BUILD = """
-import sys
-from Cython.Build import cythonize
-from setuptools import Extension, setup
-setup(
-    name="caller", script_args=["-q", "build_ext", "--inplace"],
-    ext_modules=cythonize([Extension("caller", ["caller.pyx"])], quiet=True, include_path=sys.path),
-)
-"""
+@pytest.mark.parametrize("options", [{"threshold": -1}, {"queries_per_hour": 0}, {"queries_per_hour": float("inf")}])
+def test_bad_settings_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=f"{next(iter(options))} was"):
+        scorer_of(fitted(LEARNERS["columns"]), **options)
 
 
-def test_other_cython_code_decides_bit_for_bit(
-    scorer: LineScorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("Cython")
-    (tmp_path / "caller.pyx").write_text(CALLER)
-    (tmp_path / "build_caller.py").write_text(BUILD)
-    root = str(Path(sys.modules["ppal_fast"].__file__ or "").parents[1])
-    built = subprocess.run(
-        [sys.executable, "build_caller.py"], cwd=tmp_path, capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": root, "CFLAGS": "-O0"},
-    )
-    assert built.returncode == 0, built.stderr
-    monkeypatch.syspath_prepend(str(tmp_path))
-    import caller  # type: ignore[import-not-found]
-
-    many = scorer.decide_many(DRIVES.X)
-    code = np.searchsorted(scorer.classes_, many.label)
-    expected = list(zip(code, many.probability, many.uncertainty, many.query, strict=True))
-    assert caller.labels(scorer.kernel, DRIVES.X) == expected
+def test_a_scorer_can_be_pickled(scorer: LineScorer) -> None:
+    again = pickle.loads(pickle.dumps(scorer))
+    assert again.model_id == scorer.model_id
+    assert again.decide(DRIVES.X[0]) == scorer.decide(DRIVES.X[0])

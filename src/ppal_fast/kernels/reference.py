@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -205,74 +204,6 @@ def discrete_gaussian(deviation: Fraction, below: Callable[[int], int]) -> int:
             continue
         if bernoulli_exp((x - deviation**2 / t) ** 2 / (2 * deviation**2)):
             return -x if negative else x
-
-
-def line_probabilities(parts: dict[str, Any], x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Class probabilities of one item from the arrays of the line scorer, stage by stage, cell by cell."""
-    starts, knots = parts["level_start"], parts["knot_start"]
-    cells: list[float] = []
-    for j, column in enumerate(parts["numeric"]):
-        value = x[column]
-        if knots[j + 1] > knots[j]:
-            part = slice(knots[j], knots[j + 1])
-            value = np.interp(value, parts["knots"][part], parts["knot_scores"][part])
-        cells.append(np.clip((value - parts["mean"][j]) / parts["scale"][j], -parts["clip"], parts["clip"]))
-    for c, column in enumerate(parts["category"]):
-        levels = parts["levels"][starts[c]:starts[c + 1]]
-        shares = parts["frequency"][starts[c]:starts[c + 1]]
-        known = x[column] in levels
-        cells += [((x[column] == level) - f) * parts["category_scale"][c] if known else np.nan
-                  for level, f in zip(levels, shares, strict=True)]
-    z = np.array(cells)
-    psi = _line_psi(parts, z)
-    r = len(parts["centre"])
-    if r == 0:
-        return psi
-    A = psi @ parts["projection"].reshape(-1, r) - parts["centre"]
-    A *= min(1.0, parts["radius"] / max(float(np.linalg.norm(A)), 1e-300)) / parts["radius"]
-    phi = np.r_[parts["constant"], A] / np.sqrt(1 + parts["constant"] ** 2)
-    return _softmax(phi @ parts["weights"].reshape(1 + r, -1))
-
-
-def _line_psi(parts: dict[str, Any], z: NDArray[np.float64]) -> NDArray[np.float64]:
-    q, observed = parts["n_latent"], np.flatnonzero(~np.isnan(z))
-    if parts["encoder"] == 0:
-        return np.nan_to_num(z)
-    if parts["encoder"] == 2:
-        logits = parts["base"].copy()
-        for j in observed:
-            logits += z[j] * parts["by_value"].reshape(-1, q)[j] + parts["by_presence"].reshape(-1, q)[j]
-        edges = parts["mixture_start"]
-        return np.concatenate([_softmax(logits[a:b]) for a, b in pairwise(edges)])
-    filled = np.nan_to_num(z)
-    if q:
-        precision, b = np.eye(q), np.zeros(q)
-        for j in observed:
-            triangle = np.zeros((q, q))
-            triangle[np.tril_indices(q)] = parts["by_presence"].reshape(len(z), -1)[j]
-            precision += triangle + np.tril(triangle, -1).T
-            b += z[j] * parts["by_value"].reshape(-1, q)[j]
-        f = np.linalg.solve(precision, b)
-        if parts["encoder"] == 1:
-            return np.asarray(f, dtype=np.float64)
-        filled = np.where(np.isnan(z), parts["loadings"].reshape(-1, q) @ f, z)
-    numbers = np.clip(filled[parts["numbers"]], -parts["number_clip"], parts["number_clip"])
-    blocks = []
-    for c in parts["product_category"]:
-        first, last = parts["level_start"][c], parts["level_start"][c + 1]
-        cells = len(parts["numeric"]) + np.arange(first, last)
-        shares = np.clip(filled[cells] / parts["category_scale"][c] + parts["frequency"][first:last], 0, 1)
-        if q:
-            shares /= max(shares.sum(), 1e-6)
-        elif np.isnan(z[cells[0]]):
-            shares[:] = 0
-        blocks.append(np.outer(shares, np.r_[1, numbers]).ravel())
-    return np.concatenate(blocks)
-
-
-def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    shares = np.exp(logits - logits.max())
-    return shares / shares.sum()
 
 
 def qubo_energy(Q: NDArray[Any], x: NDArray[Any]) -> float:

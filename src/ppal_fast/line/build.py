@@ -64,7 +64,8 @@ def _image(
         _validate.non_negative(threshold=threshold)
     if queries_per_hour is not None:
         _validate.positive(queries_per_hour=queries_per_hour)
-    parts = parts_of(learner) | {"n_columns": len(schema.names)}
+    d = len(schema.names)
+    parts = {"n_columns": d, "cell_of": np.full(d, -1)} | parts_of(learner)
     cells = cells_of(learner)
     text = {
         "classes": [_plain(c) for c in learner.classes_.tolist()], "class_type": learner.classes_.dtype.str,

@@ -12,15 +12,15 @@ from ..errors import LedgerError, PrivacyError
 if TYPE_CHECKING:
     from ..privacy import Ledger
 
+TERMS = ("epsilon", "delta", "unit", "relation", "delta_aside")  # of a ledger: what it takes to open one
+
 
 def statement(sentence: str, ledger: Ledger | None, prefix: str) -> dict[str, Any]:
     """For the file's text: the sentence; with a ledger its terms, and each release of ``prefix`` with its digest."""
     if ledger is None:
         return {"sentence": sentence}
-    return {
-        "sentence": sentence, "unit": ledger.unit, "relation": ledger.relation, "epsilon": ledger.epsilon,
-        "delta": ledger.delta, "releases": _digests(ledger, prefix),
-    }
+    terms = {name: getattr(ledger, name) for name in TERMS}
+    return {"sentence": sentence, **terms, "releases": _digests(ledger, prefix)}
 
 
 def require_ledger(stated: dict[str, Any], ledger: Ledger | str | os.PathLike[str] | None, path: str) -> None:
@@ -35,7 +35,7 @@ def require_ledger(stated: dict[str, Any], ledger: Ledger | str | os.PathLike[st
         )
     opened = _opened(ledger, stated)
     try:
-        for name in ("epsilon", "delta", "unit", "relation"):
+        for name in TERMS:
             if getattr(opened, name) != stated[name]:
                 raise LedgerError(
                     f"the ledger's {name} is {getattr(opened, name)!r}, and that of the model {path!r} is "
@@ -61,9 +61,7 @@ def _opened(ledger: Ledger | str | os.PathLike[str], stated: dict[str, Any]) -> 
 
     if not Path(ledger).is_file():
         raise LedgerError(f"ledger {str(ledger)!r} does not exist; give the one that the model was released from")
-    return Ledger(
-        ledger, epsilon=stated["epsilon"], delta=stated["delta"], unit=stated["unit"], relation=stated["relation"]
-    )
+    return Ledger(ledger, **{name: stated[name] for name in TERMS})
 
 
 def _digests(ledger: Ledger, prefix: str) -> dict[str, str]:

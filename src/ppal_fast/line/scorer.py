@@ -236,7 +236,7 @@ class LineScorer:
                 x = np.ma.filled(x.astype(np.float64), np.nan)
             if not (isinstance(x, np.ndarray) and x.dtype.kind in "fiub"):
                 x = [np.nan if _validate.is_missing(v) else v for v in x]
-                if any(isinstance(v, str | bytes) for v in x):
+                if any(isinstance(v, str | bytes | complex) for v in x):
                     raise TypeError("text")
             item = np.ascontiguousarray(x, dtype=np.float64)
         except (TypeError, ValueError):

@@ -107,7 +107,7 @@ PPAL_LINE_INLINE const char *ppal_line_message(int status) {
     return status >= 0 && status <= PPAL_LINE_DAMAGED ? messages[status] : "unknown status";
 }
 
-/* SHA-256 (FIPS 180-4) of two pieces, one after the other; the first of a whole number of 64-byte blocks or empty. */
+/* SHA-256 (FIPS 180-4). */
 PPAL_LINE_INLINE uint32_t ppal_line_rotated(uint32_t x, int n) { return (x >> n) | (x << (32 - n)); }
 
 static PPAL_LINE_UNUSED void ppal_line_sha256_block(uint32_t state[8], const unsigned char *block) {
@@ -121,43 +121,43 @@ static PPAL_LINE_UNUSED void ppal_line_sha256_block(uint32_t state[8], const uns
         0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
         0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
     };
-    uint32_t w[64], s[8];
+    uint32_t w[64], a = state[0], b = state[1], c = state[2], d = state[3], e = state[4], f = state[5], g = state[6],
+        h = state[7];
     int i;
     for (i = 0; i < 16; i++)
         w[i] = (uint32_t)block[4 * i] << 24 | (uint32_t)block[4 * i + 1] << 16 | (uint32_t)block[4 * i + 2] << 8
              | block[4 * i + 3];
     for (; i < 64; i++) {
-        const uint32_t a = w[i - 15], b = w[i - 2];
-        w[i] = w[i - 16] + w[i - 7] + (ppal_line_rotated(a, 7) ^ ppal_line_rotated(a, 18) ^ (a >> 3))
-             + (ppal_line_rotated(b, 17) ^ ppal_line_rotated(b, 19) ^ (b >> 10));
+        const uint32_t u = w[i - 15], v = w[i - 2];
+        w[i] = w[i - 16] + w[i - 7] + (ppal_line_rotated(u, 7) ^ ppal_line_rotated(u, 18) ^ (u >> 3))
+             + (ppal_line_rotated(v, 17) ^ ppal_line_rotated(v, 19) ^ (v >> 10));
     }
-    memcpy(s, state, sizeof s);
     for (i = 0; i < 64; i++) {
-        const uint32_t e = s[4], a = s[0];
-        const uint32_t one = s[7] + (ppal_line_rotated(e, 6) ^ ppal_line_rotated(e, 11) ^ ppal_line_rotated(e, 25))
-                           + ((e & s[5]) ^ (~e & s[6])) + k[i] + w[i];
+        const uint32_t one = h + (ppal_line_rotated(e, 6) ^ ppal_line_rotated(e, 11) ^ ppal_line_rotated(e, 25))
+                           + ((e & f) ^ (~e & g)) + k[i] + w[i];
         const uint32_t two = (ppal_line_rotated(a, 2) ^ ppal_line_rotated(a, 13) ^ ppal_line_rotated(a, 22))
-                           + ((a & s[1]) ^ (a & s[2]) ^ (s[1] & s[2]));
-        memmove(s + 1, s, 7 * sizeof *s);
-        s[0] = one + two;
-        s[4] += one;
+                           + ((a & b) ^ (a & c) ^ (b & c));
+        h = g, g = f, f = e, e = d + one, d = c, c = b, b = a, a = one + two;
     }
-    for (i = 0; i < 8; i++) state[i] += s[i];
+    state[0] += a, state[1] += b, state[2] += c, state[3] += d;
+    state[4] += e, state[5] += f, state[6] += g, state[7] += h;
 }
 
 /* The digest of the first 32 bytes of the header and of all after the header. */
 static PPAL_LINE_UNUSED void ppal_line_digest(const unsigned char *bytes, int64_t size, unsigned char digest[32]) {
     uint32_t state[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
     unsigned char block[64];
-    const uint64_t bits = (uint64_t)(size - 32) * 8;
-    int64_t at = 0, filled, i;
-    for (i = 0; i < size - 32 + 9; i = at) { /* message byte i is file byte i, or i + 32 behind the digest */
-        for (filled = 0; filled < 64; filled++, at++) {
-            if (at < size - 32) block[filled] = bytes[at < 32 ? at : at + 32];
-            else block[filled] = at == size - 32 ? 0x80 : 0;
+    const int64_t length = size - 32; /* message byte i is file byte i, or i + 32 behind the digest */
+    int64_t at, i;
+    for (at = 0; at < length + 9; at += 64) {
+        if (at > 0 && at + 64 <= length) {
+            ppal_line_sha256_block(state, bytes + at + 32);
+            continue;
         }
-        if (at >= size - 32 + 9)
-            for (i = 0; i < 8; i++) block[56 + i] = (unsigned char)(bits >> (56 - 8 * i));
+        for (i = at; i < at + 64; i++)
+            block[i - at] = i < length ? bytes[i < 32 ? i : i + 32] : (unsigned char)(i == length ? 0x80 : 0);
+        if (at + 64 >= length + 9)
+            for (i = 0; i < 8; i++) block[56 + i] = (unsigned char)((uint64_t)length * 8 >> (56 - 8 * i));
         ppal_line_sha256_block(state, block);
     }
     for (i = 0; i < 32; i++) digest[i] = (unsigned char)(state[i / 4] >> (24 - 8 * (i % 4)));
