@@ -254,6 +254,17 @@ def test_typical_points_find_every_class_of_separated_clusters() -> None:
     assert (~np.isnan(X[rows])).mean() > (~np.isnan(X)).mean()
 
 
+def test_typical_points_of_small_wide_tables_seldom_leave_a_group_out() -> None:
+    centres = np.random.default_rng(0).normal(0, 1, (4, 200))
+    missed = 0
+    for seed in range(40):
+        group = np.repeat([0, 1, 2, 3], [14, 12, 6, 4])
+        X = centres[group] + np.random.default_rng(seed).normal(0, 2.5, (36, 200))
+        rows = query.cold_start(context_of(X, n=10, rng=np.random.default_rng(seed)))
+        missed += len(set(group[rows])) < 4
+    assert missed <= 2  # a single start of k-means misses a group in one draw of eight
+
+
 def test_typical_points_go_where_no_label_is() -> None:
     rng = np.random.default_rng(0)
     y = np.repeat(np.arange(4), 100)

@@ -8,8 +8,10 @@ from ..kernels.selection import design_rows, explained_share, spread
 from .columns import components, mapped, standardised, well_observed
 from .context import Context, Float, Indices, fill_batch
 
-POINTS = 4000  # rows that are clustered, at most
-DIMENSIONS = 8  # principal components in which they are
+POINTS = 1000  # rows that are clustered, or five to each that is asked
+STARTS, LLOYD_STEPS = 10, 5  # of k-means: a single start often merges two small groups
+MOST_CENTRES = 400  # of all starts together: fewer starts for many clusters
+DIMENSIONS = 8  # principal components where there is no map
 CONSTANT = 0.4  # the constant column beside rows of norm at most 1, as in the learner's map
 CONSTANT_ENERGY = 0.1  # prior share of the label variance that the constant explains; 1 for the other columns
 LEAST_NOISE = 0.3  # with less the greedy search follows rounding, not the design
@@ -19,15 +21,18 @@ WORTH = 1.08  # the design is taken where it is expected to explain this much mo
 def cold_start(context: Context) -> Indices:
     """Typical points: the middle row of each cluster among the well-observed rows, clusters without a label only.
 
-    Clusters by k-means on the leading principal components of the standardised columns.
-    Source: Hacohen, Dekel, Weinshall 2022 (arXiv:2202.02794), without its self-supervised encoder.
+    Clusters by k-means in the learner's label-free map; without one, or with more columns than rows, where a whitened
+    map weighs noise like structure, on the leading principal components.
+    Source: Hacohen, Dekel, Weinshall 2022 (arXiv:2202.02794), the map in place of its self-supervised encoder.
     """
     rows = well_observed(context)
-    all_points = components(standardised(context), DIMENSIONS)
+    phi = mapped(context) if len(context.X) > context.X.shape[1] else None
+    all_points = components(standardised(context), DIMENSIONS) if phi is None else phi
     if len(rows) <= context.batch or not all_points.shape[1]:  # nothing to choose from, or nothing to tell rows apart
         return fill_batch(context, context.rng.permutation(rows))
-    if len(rows) > POINTS:
-        rows = context.rng.choice(rows, POINTS, replace=False)
+    most = max(POINTS, 5 * context.batch)
+    if len(rows) > most:
+        rows = context.rng.choice(rows, most, replace=False)
     known = all_points[context.labelled[-500:]]
     points = np.concatenate([all_points[rows], known])
     cluster, centres = _k_means(points, min(context.batch + len(known), len(points)), context.rng)
@@ -88,12 +93,20 @@ def _decoder_columns(context: Context) -> tuple[Float, Float]:
 
 
 def _k_means(points: Float, k: int, rng: np.random.Generator) -> tuple[Indices, Float]:
-    """Five rounds of Lloyd from k-means++ seeds: cluster of each point, and the centres."""
-    centres = points[spread(np.ones((len(points), 1)), points, rng.random(k))]
-    cluster = np.zeros(len(points), dtype=np.intp)
-    for _ in range(5):
-        cluster = np.argmin((centres**2).sum(axis=1) - 2.0 * points @ centres.T, axis=1)
-        size = np.bincount(cluster, minlength=len(centres))
-        sums = np.column_stack([np.bincount(cluster, column, minlength=len(centres)) for column in points.T])
-        centres = np.where(size[:, None] > 0, sums / np.maximum(size, 1)[:, None], centres)
-    return cluster, centres
+    """The best of several k-means++ starts with a few Lloyd steps: cluster of each point, and the centres."""
+    best: tuple[float, Indices, Float] | None = None
+    squares = (points**2).sum(axis=1)
+    for _ in range(max(1, min(STARTS, MOST_CENTRES // k))):
+        centres = points[spread(np.ones((len(points), 1)), points, rng.random(k))]
+        for _ in range(LLOYD_STEPS):
+            distance = (centres**2).sum(axis=1) - 2.0 * points @ centres.T
+            cluster = distance.argmin(axis=1)
+            member = np.zeros_like(distance)
+            member[np.arange(len(points)), cluster] = 1.0
+            size = member.sum(axis=0)
+            centres = np.where(size[:, None] > 0, member.T @ points / np.maximum(size, 1)[:, None], centres)
+        inertia = float((squares + distance.min(axis=1)).sum())
+        if best is None or inertia < best[0]:
+            best = inertia, cluster, centres
+    assert best is not None
+    return best[1:]
