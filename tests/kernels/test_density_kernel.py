@@ -229,12 +229,15 @@ def test_no_pruning_where_the_probe_says_that_it_would_not_pay(rng: np.random.Ge
 
 @pytest.mark.parametrize("kind", [_density.Double, _density.Single])
 @pytest.mark.parametrize("m", [1, 7, 90])
+@pytest.mark.parametrize("missing", [0.0, 0.3])
 def test_references_split_over_threads_give_the_same_bits(
-    kind: Callable[..., _density.Double], m: int, rng: np.random.Generator
+    kind: Callable[..., _density.Double], m: int, missing: float, rng: np.random.Generator
 ) -> None:
     references, queries = rng.normal(size=(90_001, 3)), rng.normal(size=(m, 3))
     left_out = rng.integers(-1, len(references), size=m)
     queries[0] = references[left_out[0]]
+    for table in (references, queries[1:]):  # rows with one cell go by lists, with two by blocks
+        table[rng.random(table.shape) < missing] = np.nan
     kernel, found = kind(references, np.full(3, 0.3)), np.empty((3, m))
     for out, threads in zip(found, (1, 2, 5), strict=True):
         kernel.log_density(queries, out, left_out, threads)

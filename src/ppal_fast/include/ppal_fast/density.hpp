@@ -141,24 +141,24 @@ class GaussianKde {
                    double* out) const;
   double shift_of(const Prepared& prepared, long i) const;
   void find_boxes(Packed& packed) const;
-  void score_masked(const double* queries, long m, const long* left_out, double* out) const;
+  void score_masked(const double* queries, long m, const long* left_out, const Threads& threads, double* out) const;
   void score_carefully(const double* queries, const double* log2_marginal, long m, const long* left_out,
                        double* out) const;
   void fill_boxes(Column& column, const std::vector<double>& cells) const;
   void score_cells(const Column& column, const std::vector<double>& cells, const std::vector<long>& left_out,
-                   std::vector<double>& out) const;
-  std::vector<double> log2_marginals(const double* queries, long m, const long* left_out) const;
+                   const Threads& threads, std::vector<double>& out) const;
+  std::vector<double> log2_marginals(const double* queries, long m, const long* left_out, const Threads& threads) const;
   void sum_blocks(const Packed& packed, const T* X, const T* a, const long* left_out, long count, long first_tile,
                   long last_tile, double* sums) const;
   void sum_one_block(const Packed& packed, const T* X, const T* a, const long* left_out, long valid, long begin,
                      long end, double* sums) const;
-  void sum_in_parts(const Prepared& prepared, const long* left_out, long count, const Threads& threads,
-                    double* sums) const;
+  template <class SumTiles>
+  void sum_in_parts(long count, const Threads& threads, double* sums, const SumTiles& sum_tiles) const;
   long sum_near(const Prepared& prepared, const long* left_out, long first, long valid, double rtol, double* sums,
                 std::vector<double>& squared) const;
   void sum_lists(const Packed& packed, const std::vector<std::vector<T>>& coefficients,
                  const std::vector<std::vector<int>>& columns, const std::vector<T>& a, const long* left_out,
-                 double* sums) const;
+                 long first_tile, long last_tile, double* sums) const;
   void patched_tile(const Packed& packed, long left_out, T* b) const;
   double weight_without(long left_out) const;
   double in_bandwidths(double cell) const;

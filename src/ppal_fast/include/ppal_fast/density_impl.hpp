@@ -237,7 +237,7 @@ void GaussianKde<T>::score_block(const double* queries, long m, const long* left
     const long count = static_cast<long>(rows.size());
     scores.resize(rows.size());
     if (with_missing)
-      score_masked(gathered.data(), count, kept.data(), scores.data());
+      score_masked(gathered.data(), count, kept.data(), threads, scores.data());
     else
       score_prepared(prepare(gathered.data(), count), gathered.data(), count, kept.data(), threads, rtol,
                      scores.data());
@@ -307,23 +307,23 @@ void GaussianKde<T>::sum_one_block(const Packed& packed, const T* X, const T* a,
   run(high, end);
 }
 
-// Few queries: the references are split, into parts that depend on the sizes alone, and the sums of the parts are added
-// in their order. So the result is the same whoever runs the parts.
+// sums[i] += the sums of `count` queries over all tiles, by sum_tiles(first_tile, last_tile, sums), which may write up to
+// the end of the last block. Few queries: the references are split, into parts that depend on the sizes alone, and the
+// sums of the parts are added in their order. So the result is the same whoever runs the parts.
 template <class T>
-void GaussianKde<T>::sum_in_parts(const Prepared& prepared, const long* left_out, long count, const Threads& threads,
-                                  double* sums) const {
+template <class SumTiles>
+void GaussianKde<T>::sum_in_parts(long count, const Threads& threads, double* sums, const SumTiles& sum_tiles) const {
   const long tiles = (n_ + set().width - 1) / set().width;
   const long parts = count > few_queries ? 1 : std::clamp(count * n_ / pairs_a_part, 1L, most_parts);
   if (parts == 1) {
-    sum_blocks(packed_, prepared.X.get(), prepared.a.get(), left_out, count, 0, tiles, sums);
+    sum_tiles(0, tiles, sums);
     return;
   }
-  const long padded = static_cast<long>(prepared.norm.size());
+  const long padded = count + set().rows;
   std::vector<double> of_part(parts * padded, 0.0);
   const std::function<void(long)> part = [&](long p) {
     const FlushToZero flush;  // it belongs to a thread
-    sum_blocks(packed_, prepared.X.get(), prepared.a.get(), left_out, count, p * tiles / parts, (p + 1) * tiles / parts,
-               of_part.data() + p * padded);
+    sum_tiles(p * tiles / parts, (p + 1) * tiles / parts, of_part.data() + p * padded);
   };
   if (threads)
     threads(parts, part);
@@ -368,7 +368,9 @@ void GaussianKde<T>::score_prepared(const Prepared& prepared, const double* quer
     for (long first = 0; first < m; first += set().rows)
       sum_near(prepared, place, first, std::min<long>(set().rows, m - first), rtol, sums.data(), squared);
   } else {
-    sum_in_parts(prepared, place, m, threads, sums.data());
+    sum_in_parts(m, threads, sums.data(), [&](long first_tile, long last_tile, double* of_part) {
+      sum_blocks(packed_, prepared.X.get(), prepared.a.get(), place, m, first_tile, last_tile, of_part);
+    });
   }
 
   std::vector<double> again;

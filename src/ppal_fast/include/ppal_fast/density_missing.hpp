@@ -38,12 +38,12 @@ const typename GaussianKde<T>::Packed& GaussianKde<T>::masked() const {
 template <class T>
 void GaussianKde<T>::sum_lists(const Packed& packed, const std::vector<std::vector<T>>& coefficients,
                                const std::vector<std::vector<int>>& columns, const std::vector<T>& a,
-                               const long* left_out, double* sums) const {
-  const long width = set().width, depth = packed.depth, tiles = (n_ + width - 1) / width;
+                               const long* left_out, long first_tile, long last_tile, double* sums) const {
+  const long width = set().width, depth = packed.depth;
   const long step = std::max<long>(1, (32L << 10) / static_cast<long>(depth * width * sizeof(T)));
   AlignedArray<T> patched(width);
-  for (long begin = 0; begin < tiles; begin += step) {
-    const long end = std::min(tiles, begin + step);
+  for (long begin = first_tile; begin < last_tile; begin += step) {
+    const long end = std::min(last_tile, begin + step);
     for (std::size_t q = 0; q < a.size(); q++) {
       const auto run = [&](long from, long to, const T* b) {
         set().listed(coefficients[q].data(), columns[q].data(), static_cast<long>(columns[q].size()), a[q],
@@ -104,7 +104,8 @@ void GaussianKde<T>::fill_boxes(Column& column, const std::vector<double>& cells
 // reference by reference.
 template <class T>
 void GaussianKde<T>::score_cells(const Column& column, const std::vector<double>& cells,
-                                 const std::vector<long>& left_out, std::vector<double>& out) const {
+                                 const std::vector<long>& left_out, const Threads& threads,
+                                 std::vector<double>& out) const {
   const GaussianKde<double>& density = *column.density;
   const long count = static_cast<long>(cells.size()), padded = (count + series_lanes - 1) / series_lanes * series_lanes;
   out.resize(cells.size());
@@ -132,14 +133,15 @@ void GaussianKde<T>::score_cells(const Column& column, const std::vector<double>
   }
   if (rows.empty()) return;
   std::vector<double> scores(rows.size());
-  density.log_density(again.data(), static_cast<long>(again.size()), scores.data(), kept.data());
+  density.log_density(again.data(), static_cast<long>(again.size()), scores.data(), kept.data(), threads);
   for (std::size_t i = 0; i < rows.size(); i++) out[rows[i]] = scores[i];
 }
 
 // (m, d) log2 p_j(x_j); NaN where the cell is missing or no reference (but the one left out) has the column. A column
 // that every reference has needs no p_j: the peak of its kernel stands in, which makes the gain zero.
 template <class T>
-std::vector<double> GaussianKde<T>::log2_marginals(const double* queries, long m, const long* left_out) const {
+std::vector<double> GaussianKde<T>::log2_marginals(const double* queries, long m, const long* left_out,
+                                                   const Threads& threads) const {
   std::vector<double> log2_marginal(m * d_, std::numeric_limits<double>::quiet_NaN());
   std::vector<double> cells, scores;
   std::vector<long> rows, kept;
@@ -162,16 +164,17 @@ std::vector<double> GaussianKde<T>::log2_marginals(const double* queries, long m
       kept.push_back(own);
     }
     if (cells.empty()) continue;
-    score_cells(column, cells, kept, scores);
+    score_cells(column, cells, kept, threads, scores);
     for (std::size_t i = 0; i < rows.size(); i++) log2_marginal[rows[i] * d_ + k] = scores[i] * log2_e;
   }
   return log2_marginal;
 }
 
 template <class T>
-void GaussianKde<T>::score_masked(const double* queries, long m, const long* left_out, double* out) const {
+void GaussianKde<T>::score_masked(const double* queries, long m, const long* left_out, const Threads& threads,
+                                  double* out) const {
   const Packed& packed = masked();
-  const std::vector<double> log2_marginal = log2_marginals(queries, m, left_out);
+  const std::vector<double> log2_marginal = log2_marginals(queries, m, left_out, threads);
   const long block_rows = set().rows;
   std::vector<Query> query(m);
   std::vector<double> sums(m, 0.0);
@@ -227,7 +230,10 @@ void GaussianKde<T>::score_masked(const double* queries, long m, const long* lef
       kept.push_back(left_out[i]);
     }
     std::vector<double> list_sums(by_list.size(), 0.0);
-    sum_lists(packed, list_coefficients, list_columns, list_a, kept.data(), list_sums.data());
+    sum_in_parts(static_cast<long>(by_list.size()), threads, list_sums.data(),
+                 [&](long first_tile, long last_tile, double* of_part) {
+                   sum_lists(packed, list_coefficients, list_columns, list_a, kept.data(), first_tile, last_tile, of_part);
+                 });
     for (std::size_t q = 0; q < by_list.size(); q++) finish(by_list[q], list_sums[q]);
   }
 
@@ -245,8 +251,9 @@ void GaussianKde<T>::score_masked(const double* queries, long m, const long* lef
       block_a[q] = a[i];
       kept.push_back(left_out[i]);
     }
-    sum_blocks(packed, X.get(), block_a.get(), kept.data(), count, 0, (n_ + set().width - 1) / set().width,
-               block_sums.data());
+    sum_in_parts(count, threads, block_sums.data(), [&](long first_tile, long last_tile, double* of_part) {
+      sum_blocks(packed, X.get(), block_a.get(), kept.data(), count, first_tile, last_tile, of_part);
+    });
     for (long q = 0; q < count; q++) finish(by_block[q], block_sums[q]);
   }
 
