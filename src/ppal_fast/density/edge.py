@@ -82,7 +82,11 @@ def _converted(estimator: Any, X: Any, reset: bool, name: str, fewest: int) -> F
     except ValueError as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(re.sub(r"\bX has\b", f"{name} has", str(error), count=1)) from None  # its name for any table
+        said = str(error)
+        if said.startswith(("Complex", "Expected 2D")):
+            said = said.splitlines()[0].rstrip(":")  # the whole table follows
+        said = re.sub(r"\bX has\b", f"{name} has", said, count=1)  # its name for any table
+        raise InputError(said if said.startswith(name) else f"{name}: {said}") from None
     return np.require(rows, np.float64, ["C", "A"])
 
 

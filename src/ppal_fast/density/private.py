@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Float = NDArray[np.float64]
 
+FEATURES_AT_ONCE = 1 << 18  # rows times frequencies that are evaluated at a time: some ten megabytes
+
 
 class PrivateDensity(BaseEstimator):
     """Gaussian kernel density whose only look at the rows is one private sum; post-processing after that.
@@ -88,7 +90,11 @@ class PrivateDensity(BaseEstimator):
         """
         check_is_fitted(self)
         queries = edge.read(self, X, reset=False)
-        mean_kernel = self._features(queries) @ self.sum_ / max(1, self.n_rows_)
+        mean_kernel = np.empty(len(queries))
+        step = max(1, FEATURES_AT_ONCE // self.n_features)
+        for first in range(0, len(queries), step):
+            part = slice(first, first + step)
+            mean_kernel[part] = self._features(queries[part]) @ self.sum_ / max(1, self.n_rows_)
         lowest = max(1.0, self.noise_deviation_) / max(1, self.n_rows_)
         # a missing cell is integrated over its range: its width times the mean over the range, which _features takes
         width = self.bounds_[:, 1] - self.bounds_[:, 0]
