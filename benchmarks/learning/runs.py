@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 import ppal_fast
 from ppal_fast import PPAL, Ledger
+from ppal_fast.learners import AutoClassifier
+from ppal_fast.learners.auto import FilledPool
 
 from . import tables
 from .peers import PEERS
 
 DELTA = 1e-5
+CACHE = Path.home() / ".cache" / "ppal_fast" / "learning"  # results, by code version; never in the repository
 SOURCES = ("learners", "query", "acquisition.py", "kernels/trees.py", "kernels/selection.py")  # results depend on
 
 
@@ -61,6 +66,22 @@ class Outcome:
         return float(np.mean(self.accuracy))
 
 
+class OneMap(AutoClassifier):
+    """Maps a pool once for all methods of a draw: the map sees no label, and its seed is the draw's."""
+
+    mapped: ClassVar[tuple[Any, FilledPool] | None] = None
+
+    def map_pool(self, X_pool: Any) -> FilledPool:
+        if OneMap.mapped is None or OneMap.mapped[0] is not X_pool.values:
+            OneMap.mapped = X_pool.values, super().map_pool(X_pool)
+        return OneMap.mapped[1]
+
+
+@lru_cache(maxsize=1)
+def _drawn(table: str, seed: int) -> tables.Task:
+    return tables.draw(table, seed)
+
+
 def run(table: str, method: Method, seed: int) -> Outcome:
     if table.startswith("conformance/"):
         from . import conformance
@@ -70,7 +91,7 @@ def run(table: str, method: Method, seed: int) -> Outcome:
         from . import drift
 
         return drift.run(method, seed)
-    task = tables.draw(table, seed)
+    task = _drawn(table, seed)
     if method.rule == "ceiling":
         assert task.ceiling is not None
         value = task.ceiling()
@@ -92,7 +113,7 @@ def run(table: str, method: Method, seed: int) -> Outcome:
             ":memory:", epsilon=method.epsilon, delta=DELTA, unit=method.unit, relation=method.relation,  # type: ignore[arg-type]
         )
     peer = PEERS.get(method.learner)
-    learner = method.learner if peer is None else peer.learner(seed)
+    learner: Any = OneMap() if method.learner == "auto" else method.learner if peer is None else peer.learner(seed)
     strategy: Any = method.rule if peer is None or method.rule == "random" else peer.strategy(seed)
     loop = PPAL(
         learner, strategy, n_per_round=per_round, n_rounds=n_rounds, ledger=ledger,
@@ -164,22 +185,32 @@ Work = tuple[str, Method, int]
 
 def run_all(work: list[Work], store: Store, n_workers: int, say: Callable[[str], None]) -> None:
     """Everything that is not there yet, in the order given, so that an interrupted run has whole seeds to show."""
-    missing = [item for item in work if store.get(*item) is None]
-    if not missing:
+    groups: dict[tuple[str, int], list[Method]] = {}  # of one draw: its methods share the pool and its map
+    for table, method, seed in work:
+        if store.get(table, method, seed) is None:
+            groups.setdefault((table, seed), []).append(method)
+    if not groups:
         return
-    say(f"{len(missing)} of {len(work)} runs to do")
-    for done, (item, outcome) in enumerate(_outcomes(missing, n_workers), 1):
-        if outcome is not None:
-            store.put(*item, outcome)
-        if done % 200 == 0:
-            say(f"{done} of {len(missing)}")
+    say(f"{sum(map(len, groups.values()))} of {len(work)} runs to do, on {len(groups)} draws")
+    started = time.time()
+    for done, ((table, seed), outcomes) in enumerate(_outcomes(groups, n_workers), 1):
+        for method, outcome in outcomes:
+            store.put(table, method, seed, outcome)
+        if done % 100 == 0:
+            say(f"{done} of {len(groups)} draws after {time.time() - started:.0f} s")
 
 
-def _outcomes(work: list[Work], n_workers: int) -> Iterator[tuple[Work, Outcome | None]]:
+Group = tuple[tuple[str, int], list[tuple[Method, Outcome]]]
+
+
+def _run_group(table: str, seed: int, methods: list[Method]) -> Group:
+    return (table, seed), [(method, run(table, method, seed)) for method in methods]
+
+
+def _outcomes(groups: dict[tuple[str, int], list[Method]], n_workers: int) -> Iterator[Group]:
     if n_workers == 1:
-        yield from ((item, run(*item)) for item in work)
+        yield from (_run_group(*draw, methods) for draw, methods in groups.items())
         return
     with ProcessPoolExecutor(n_workers, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(run, *item): item for item in work}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+        for future in as_completed([pool.submit(_run_group, *draw, methods) for draw, methods in groups.items()]):
+            yield future.result()

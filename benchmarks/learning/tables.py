@@ -21,6 +21,7 @@ ALBENCH = (
     "appendicitis", "sonar", "parkinsons", "ex8b", "heart", "haberman", "ionosphere", "clean1", "breast", "wdbc",
     "australian", "diabetes", "mammographic", "german", "splice", "phoneme", "vehicle", "wine",
 )
+SMALL = ("khan", "appendicitis", "sonar", "parkinsons", "ex8b", "heart", "haberman", "ionosphere", "wine")  # such pools
 
 
 @dataclass(frozen=True)
