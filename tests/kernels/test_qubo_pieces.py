@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from ppal_fast.kernels import _accepts, pieces, reference
+from ppal_fast.kernels import _accepts, fields, pieces, reference
 from ppal_fast.kernels._jit import jit
 from ppal_fast.qubo import model as qubo_model
 
@@ -62,3 +62,14 @@ def test_a_mask_holds_the_tests(dtype: Any, rng: np.random.Generator) -> None:
         wanted = (s * h)[first : first + 64] >= limits[at : at + 64]
         assert_array_equal([(int(passed) >> q) & 1 for q in range(64)], wanted)
         assert lowest == np.argmax(wanted)
+
+
+@pytest.mark.parametrize("n", [8, 24, 80])
+def test_one_byte_makes_a_matrix_unsymmetric(n: int, rng: np.random.Generator) -> None:
+    C = rng.integers(-128, 128, (n, n)).astype(np.int8)
+    C = np.triu(C) + np.triu(C, 1).T
+    assert fields.is_symmetric_bytes(C)
+    for i, j in itertools.permutations(range(0, n, max(1, n // 24)), 2):
+        C[i, j] ^= 4
+        assert not fields.is_symmetric_bytes(C)
+        C[i, j] ^= 4

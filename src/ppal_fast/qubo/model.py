@@ -178,7 +178,8 @@ def _small_whole(J: Any, h: Any) -> Model | None:
     couplings = np.empty((n, n), np.int8)
     sums, sizes, squares = np.empty(n), np.empty(n), np.empty(n)
     nonzeros = fields.pack_small_whole(J, sums, sizes, squares, couplings)
-    if nonzeros < DENSITY_OF_CSR * n**2 or couplings.diagonal().any() or not fields.is_symmetric(couplings):
+    is_symmetric = fields.is_symmetric_bytes if n % 8 == 0 else fields.is_symmetric
+    if nonzeros < DENSITY_OF_CSR * n**2 or couplings.diagonal().any() or not is_symmetric(couplings):
         return None
     largest_field = float(np.max(sizes + np.abs(linear)))
     if largest_field > 32767 or not _whole(linear) or _common_factor(couplings, 2.0 * linear, 1.0, least=2.0) != 2.0:

@@ -46,10 +46,8 @@ def runs(model: Model, algorithm: str, n_replicas: int | None, n_steps: int | No
         model.couplings.ndim == 2 or model.couplings.size >= DEGREE_FOR_TABU * model.n
     ):
         cycle = ("tabu", "annealing")
-    elif model.couplings.ndim == 1:
-        cycle = ("annealing",)
     else:
-        cycle = ("annealing", "annealing", "dsb")
+        cycle = ("annealing",)
     unit = {"tabu": 20 * model.n, "annealing": sweeps_of(model), "dsb": max(100, model.n // 5), "bsb": 200}
     for r in itertools.count() if n_replicas is None else range(n_replicas):
         tree = r % len(cycle)
@@ -58,11 +56,11 @@ def runs(model: Model, algorithm: str, n_replicas: int | None, n_steps: int | No
 
 
 def sweeps_of(model: Model) -> int:
-    """Sweeps of the shortest annealing: n/8, and up to 20 times that where sparse rows make them cheap, as long as
+    """Sweeps of the shortest annealing: n/6, and up to 20 times that where sparse rows make them cheap, as long as
     that is at most SPARSE_SWEEPS tests of a spin, less than half a second."""
     density = model.couplings.size / model.n**2 if model.couplings.ndim == 1 else 1.0
     cheaper = min(max(DENSE_WORK / max(density, 1e-9), 1.0), 20.0)
-    return int(max(100, min(model.n / 8 * cheaper, SPARSE_SWEEPS / model.n)))
+    return int(max(100, min(model.n / 6 * cheaper, SPARSE_SWEEPS / model.n)))
 
 
 def luby(run: int) -> int:
@@ -82,8 +80,11 @@ def fall(model: Model, hot: float, sweeps: int) -> Array:
     return (np.geomspace if steep else np.linspace)(first, last, sweeps).astype(np.float32)
 
 
-def reheats(sweeps: int) -> tuple[Array, Array]:
-    """(hot, length) of each kind of reheat in a run that has so many sweeps for them; the longest take a sixteenth."""
-    lengths = REHEAT * 4 ** np.arange(max(1, int(np.log(max(1, sweeps / 16 / REHEAT)) / np.log(4)) + 1))
+def reheats(model: Model, sweeps: int) -> tuple[Array, Array]:
+    """(hot, length) of each kind of reheat in a run that has so many sweeps for them. The longest take a sixteenth;
+    on dense couplings, where all of a reheat is kept or nothing, the shortest have n/8 sweeps, the longest half."""
+    shortest, share = (REHEAT, 16) if model.couplings.ndim == 1 else (max(REHEAT, model.n // 8), 2)
+    longest = max(1.0, sweeps / share / shortest)
+    lengths = shortest * 2 ** np.arange(0, int(np.log2(longest)) + 1, 2)
     hots, all_lengths = np.meshgrid(HOT_AGAIN, lengths)
     return hots.ravel(), all_lengths.ravel()

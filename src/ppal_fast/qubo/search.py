@@ -1,9 +1,9 @@
 """How a QUBO is searched: which driver runs how long, with which parameters, on which thread, and when to stop.
 
 A search is a sequence of runs, each with its own seed. Their lengths 1 1 2 1 1 2 4 ... are those of a binary tree, the
-children first: a run of length 2 l comes after two of length l and, where the couplings are sparse, goes on from what
-these two found. So the states found do not depend on how many threads share the runs. Parameters come from the
-instance (size, row rms, spectrum).
+children first: a run of length 2 l comes after two of length l, and annealing then goes on from what these two found.
+So the states found do not depend on how many threads share the runs. Parameters come from the instance (size, row rms,
+spectrum).
 """
 
 from __future__ import annotations
@@ -128,37 +128,48 @@ def run_all(jobs: Iterator[Callable[[], None]], clock: Clock, n_jobs: int) -> No
 
 
 def annealing(model: Model, seed: int, sweeps: int, clock: Clock, target: float, parents: list[Array]) -> list[Found]:
-    """A fall of the temperature; on sparse couplings half of the sweeps, or all where there are parents to go on from,
-    are reheats. A reheat starts from the best state, and of what it changed each piece that lost nothing is kept."""
+    """A fall of the temperature, or reheats of the best state of the parents; on sparse couplings half of a fall's
+    sweeps are reheats too. What kinds of reheat have gained most is tried most."""
     generator = np.random.default_rng(seed)
-    if model.couplings.ndim == 2:
-        s, h, energy, best, rng = _random_start(model, generator)
-        _anneal(model, s, h, energy, best, rng, fall(model, HOT, sweeps), clock, target)
-        return _ends(model, s, h, energy, best)
     s, h, energy, best, rng = _random_start(model, generator)
     if parents:
-        kept, kept_h, kept_energy = _crossed(model, parents)
+        kept = parents[0].copy()
+        kept_h, kept_energy = model.start(kept)
+        for image in (parents[1], -parents[1]) * 2:  # where the biases are zero, its mirror image is as good
+            kept_energy = _keep(model, kept, kept_h, kept_energy, image)
     else:
-        _anneal(model, s, h, energy, best, rng, fall(model, HOT, sweeps - sweeps // 2), clock, target)
-        sweeps //= 2
+        left = sweeps // 2 if model.couplings.ndim == 1 else 0
+        _anneal(model, s, h, energy, best, rng, fall(model, HOT, sweeps - left), clock, target)
+        sweeps = left
         kept, kept_h, kept_energy = best.copy(), *model.start(best)
-    couplings = model.couplings, model.indptr, model.indices
-    hots, lengths = reheats(sweeps)
+    hots, lengths = reheats(model, sweeps)
     gained, spent = np.zeros(len(lengths)), np.zeros(len(lengths))
     while sweeps > 0 and kept_energy > target and not clock.over():
         which = int(np.argmax((gained + model.row_rms) / (spent + lengths)))
         s[:], h[:], energy[:], best[:] = kept, kept_h, kept_energy, kept
         temperatures = fall(model, hots[which] * generator.uniform(0.9, 1.1), min(int(lengths[which]), sweeps))
         _anneal(model, s, h, energy, best, rng, temperatures, clock, target)
-        fields.descend(*couplings, s, h)
-        change = pieces.keep_pieces(*couplings, kept, kept_h, s)
-        if energy[1] < kept_energy + change:
-            change += pieces.keep_pieces(*couplings, kept, kept_h, best)
-        kept_energy += change
+        fields.descend(model.couplings, model.indptr, model.indices, s, h)
+        before = kept_energy
+        kept_energy = _keep(model, kept, kept_h, kept_energy, s)
+        if energy[1] < kept_energy:
+            kept_energy = _keep(model, kept, kept_h, kept_energy, best)
         sweeps -= len(temperatures)
-        gained[which] = FORGET * gained[which] - change
+        gained[which] = FORGET * gained[which] + before - kept_energy
         spent[which] = FORGET * spent[which] + len(temperatures)
     return _ends(model, kept, kept_h, np.full(2, kept_energy), kept)
+
+
+def _keep(model: Model, kept: Array, kept_h: Array, kept_energy: float, other: Array) -> float:
+    """What is no worse in ``other`` is kept: piece by piece on sparse couplings, all or nothing on dense ones; the
+    energy then."""
+    if model.couplings.ndim == 1:
+        return kept_energy + pieces.keep_pieces(model.couplings, model.indptr, model.indices, kept, kept_h, other)
+    h, energy = model.start(other)
+    if energy > kept_energy:
+        return kept_energy
+    kept[:], kept_h[:] = other, h
+    return energy
 
 
 def _anneal(
@@ -172,15 +183,6 @@ def _anneal(
         )
         if energy[1] <= target:
             break
-
-
-def _crossed(model: Model, parents: list[Array]) -> tuple[Array, Array, float]:
-    """The first parent with the better pieces of the other; where the biases are zero, its mirror image is as good."""
-    s, other = parents[0].copy(), parents[1]
-    h, energy = model.start(s)
-    for image in (other, -other) * 2:
-        energy += pieces.keep_pieces(model.couplings, model.indptr, model.indices, s, h, image)
-    return s, h, energy
 
 
 def tabu(model: Model, seed: int, flips: int, clock: Clock, target: float, _parents: list[Array]) -> list[Found]:
