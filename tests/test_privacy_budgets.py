@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ppal_fast.errors import BudgetExceeded, InputError, LedgerError, PrivacyError
-from ppal_fast.privacy import GroupLedger, Ledger, PersonLedger, accounting, allocate, audit, gaussian_sigma
+from ppal_fast.privacy import GroupLedger, Ledger, PersonLedger, accounting, allocate, audit, counts, gaussian_sigma
 
 Float = NDArray[np.float64]
 GROUPS = {"north": 0.5, "south": 1.0, "west": 2.0}
@@ -67,6 +67,14 @@ def test_a_repeated_name_returns_the_stored_numbers_after_a_group_has_run_out() 
         assert np.array_equal(first, again) and len(ledger.history()) == 1
         with pytest.raises(LedgerError, match="another request"):
             ledger.release_sum(EACH, groups=WHO, clip=2.0, sigma=sigma(0.5), name="a")
+
+
+def test_a_release_without_groups_charges_all_of_them() -> None:
+    with opened() as ledger:
+        counts.release_counts(ledger, [0, 1, 1], 2, sigma=sigma(0.5), name="a")
+        assert ledger.history()[0].account == "" and ledger.group("north").remaining() < 0.01
+        with pytest.raises(BudgetExceeded, match="group 'north'"):
+            counts.release_counts(ledger, [0, 1, 1], 2, sigma=sigma(0.5), name="b")
 
 
 def test_other_mechanisms_charge_every_group_or_one() -> None:
@@ -129,7 +137,8 @@ def test_two_worlds_of_a_group_that_has_run_out_look_the_same(
     ("change", "message"),
     [
         ({"groups": ["north"]}, "^groups has length 1"), ({"groups": ["north", "south", "east"]}, "^groups was 'east'"),
-        ({"owners": ["a", "a", "b"]}, "^groups puts"), ({"weights": [1.0]}, "^weights"), ({"rows": [1.0]}, "^rows"),
+        ({"owners": ["a", "a", "b"]}, "^groups puts"),
+        ({"owners": [["a"]] * 3}, "^owners has"), ({"weights": [1.0]}, "^weights"), ({"rows": [1.0]}, "^rows"),
         ({"clip": -1.0}, "^clip"), ({"sigma": None}, "^epsilon was None"),
     ],
 )

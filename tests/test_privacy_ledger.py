@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
 import os
+import pickle
 import shutil
 import signal
 import sqlite3
@@ -300,6 +302,10 @@ def test_an_empty_mask_releases_nothing() -> None:
         ({"rows": np.zeros((3, 0))}, "^rows has shape"),
         ({"rows": [["a", "b"]]}, "^rows could not be read"),
         ({"rows": np.ones((2, 2)) * 1j}, "^rows could not be read"),
+        ({"rows": [["1", "2"]]}, "^rows could not be read"),
+        ({"rows": np.array([["2020-01-01"]], "M8[D]")}, "^rows could not be read"),
+        ({"rows": [[1.0], [1.0, 2.0]]}, "^rows has rows of different lengths"),
+        ({"rows": np.ma.masked_array(np.ones((2, 2)), mask=[[0, 0], [0, 1]])}, "row 1, column 1"),
         ({"rows": np.array([[np.nan, 0.0, 0.0]])}, r"^rows has a NaN or infinite entry \(row 0, column 0\)"),
         ({"rows": np.array([[0.0, 0.0, 0.0], [0.0, np.inf, 0.0]])}, r"row 1, column 1"),
     ],
@@ -309,6 +315,12 @@ def test_bad_input_is_named_and_costs_nothing(ledger: Ledger, change: dict[str, 
     with pytest.raises(InputError, match=message):
         ledger.release_sum(request.pop("rows"), **request)
     assert ledger.history() == [] and ledger.spent()[0] == 0.0
+
+
+@pytest.mark.parametrize("path", [3, None, "", b"ledger", "a\0b"])
+def test_a_path_that_names_no_file_is_named(path: Any) -> None:
+    with pytest.raises(InputError, match=r"^path was"):
+        Ledger(path, **TERMS)
 
 
 @pytest.mark.parametrize(
@@ -534,6 +546,24 @@ def test_a_full_disk_before_the_charge_spends_nothing_and_after_it_burns_the_nam
         assert event.state == "reserved" and event.value is None and ledger.spent()[0] == pytest.approx(0.3, rel=1e-6)
         with pytest.raises(LedgerError, match="burned"):
             ledger.release_sum(np.zeros((1, 5000)), clip=1.0, epsilon=0.3, name="large")
+
+
+def test_a_ledger_is_found_again_after_a_change_of_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Ledger("ledger", **TERMS) as ledger:
+        monkeypatch.chdir("/")
+        ledger.release_sum(ROWS, clip=1.0, epsilon=0.5, name="a")
+    with pytest.raises(LedgerError, match="is a device"):
+        Ledger(os.devnull, **TERMS)
+
+
+def test_a_ledger_is_not_copied() -> None:
+    with Ledger(":memory:", **TERMS) as ledger:
+        for copied in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(LedgerError, match="never copied"):
+                copied(ledger)
 
 
 def test_a_closed_ledger_says_so(path: Path) -> None:

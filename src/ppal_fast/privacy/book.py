@@ -47,12 +47,12 @@ class Book:
     """
 
     def __init__(self, path: str | os.PathLike[str], terms: Mapping[str, Any]) -> None:
-        self.path = os.fspath(path)
+        self._in_memory = path == ":memory:"
+        self.path = ":memory:" if self._in_memory else _checked_path(path)
         self.entries: list[Entry] = []
         self._head = b""
         self._lock = threading.RLock()
         self._process = os.getpid()
-        self._in_memory = self.path == ":memory:"
         self._files: list[tuple[int, int]] = []  # the file and its write-ahead log, once open
         if not self._in_memory:
             self._create_if_absent(terms)
@@ -102,8 +102,8 @@ class Book:
 
     def check_witness(self, witness: str) -> None:
         """Raise LedgerError unless the file still contains the entry that ``witness`` names."""
-        number, _, digest = witness.partition(":")
-        if not number.isdigit() or len(digest) != 64:
+        number, _, digest = str(witness).partition(":")
+        if not number.isdecimal() or len(digest) != 64:
             raise InputError(f"witness was {witness!r}; a head as ledger.head gives it is expected")
         with self.reading():
             row = self._connection.execute("SELECT hash FROM entry WHERE seq = ?", (int(number),)).fetchone()
@@ -114,6 +114,7 @@ class Book:
         with self._lock:
             if self._process == os.getpid():  # a forked child must not touch its parent's connection
                 self._connection.close()
+                self._files = []  # SQLite takes its log away; the next call is to hear that the ledger was closed
 
     @contextlib.contextmanager
     def _transaction(self, begin: str) -> Iterator[None]:
@@ -186,9 +187,10 @@ class Book:
     def _create_if_absent(self, terms: Mapping[str, Any]) -> None:
         """A new file appears whole or not at all: written aside, synced, then linked under its name."""
         path = Path(self.path)
-        if path.is_dir():
-            raise LedgerError(f"{self.path} is a folder; the path of a file is expected")
         if path.exists():
+            if not path.is_file():
+                kind = "folder" if path.is_dir() else "device"
+                raise LedgerError(f"{self.path} is a {kind}; the path of a file is expected")
             if path.stat().st_size == 0:
                 raise LedgerError(f"{self.path} is empty, which no ledger is; restore it, or delete it to start anew")
             return
@@ -219,6 +221,15 @@ class Book:
             yield
         except sqlite3.Error as error:
             raise LedgerError(f"{self.path}: {_advice(error)}") from error
+
+
+def _checked_path(path: Any) -> str:
+    """Absolute, so that a change of the working directory does not lose the file."""
+    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str) or not os.fspath(path):
+        raise InputError(f"path was {path!r}; the path of a file, or ':memory:', is expected")
+    if "\0" in os.fspath(path):
+        raise InputError(f"path was {path!r}; a path without a zero character is expected")
+    return os.path.abspath(path)
 
 
 def _found(connection: sqlite3.Connection, terms: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import _validate
 from ..errors import BudgetExceeded, InputError, PrivacyError
-from . import accounting, sums
+from . import accounting, sums, units
 from .book import Entry
 from .ledger import Ledger
 from .requests import Request, sum_request
@@ -101,24 +101,27 @@ class GroupLedger(Ledger):
         self._open(path, max(self._groups.values()), delta, unit, relation, delta_aside, witness, groups=self._groups)
 
     def release_sum(  # type: ignore[override]
-        self, rows: Any, *, groups: Sequence[str], clip: float, epsilon: float | None = None,
+        self, rows: Any, *, groups: Sequence[str] | None = None, clip: float, epsilon: float | None = None,
         sigma: float | None = None, mask: PublicMask | None = None, weights: Any = None, owners: Any = None, name: str,
     ) -> Float:
         """As Ledger.release_sum, over the units whose group has room for the charge.
 
-        groups  (n,) the group of each row; an owner's rows belong to one
+        groups  (n,) the group of each row; an owner's rows belong to one. None: all groups take part and are charged
         ``history()`` names the groups in ``account``. Raises BudgetExceeded where no group has room. A sum whose choice
         of rows depends on others (stability above 1) is not offered: those who were left out might steer it.
         """
+        public: dict[str, Any] = {"clip": clip, "epsilon": epsilon, "sigma": sigma, "mask": mask, "name": name}
+        if groups is None:
+            return super().release_sum(rows, weights=weights, owners=owners, **public)
         d, names = sums.width(rows), list(groups)
         if len(names) != np.shape(rows)[0]:
             raise InputError(f"groups has length {len(names)}; {np.shape(rows)[0]}, the number of rows, is expected")
         for one in set(names):
             _validate.one_of(self._groups, groups=one)
-        if owners is not None and len(set(owners)) != len(set(zip(owners, names, strict=False))):
+        of_row = units.unit_codes(owners, len(names), self.unit).tolist()
+        if len(set(of_row)) != len(set(zip(of_row, names, strict=True))):
             raise InputError("groups puts rows of one owner into several groups; one group is expected for each owner")
         factors = np.ones(len(names)) if weights is None else sums.checked_weights(weights, len(names))
-        public: dict[str, Any] = {"clip": clip, "epsilon": epsilon, "sigma": sigma, "mask": mask, "name": name}
         request = sum_request(self, d=d, stability=1, **public)
         while True:
             able = self._able(request)

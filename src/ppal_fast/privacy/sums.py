@@ -81,7 +81,10 @@ def grid(
 
 def width(rows: Any) -> int:
     """d of rows (n, d)."""
-    shape = np.shape(rows)
+    try:
+        shape = np.shape(rows)
+    except ValueError:
+        raise InputError("rows has rows of different lengths; (n, d) numbers are expected") from None
     if len(shape) != 2 or shape[1] < 1:
         raise InputError(f"rows has shape {shape}; (n, d) with d of at least 1 is expected")
     return int(shape[1])
@@ -96,6 +99,8 @@ def checked_rows(rows: Any, mask: NDArray[np.bool_], weights: Any = None) -> Row
     factors = None if weights is None else checked_weights(weights, np.shape(rows)[0])
     if hasattr(rows, "tocsr"):
         return _checked_sparse(rows.tocsr(), mask, factors)
+    if isinstance(rows, np.ma.MaskedArray):  # whose hidden cells np.asarray would uncover
+        rows = np.ma.filled(rows.astype(np.float64), np.nan)
     table = np.asarray(rows)
     picked = _numbers(table if mask.all() else table[:, mask])
     if factors is not None:
@@ -149,9 +154,10 @@ def _not_finite(row: Any, column: Any) -> InputError:
 
 
 def _numbers(picked: Any) -> Float:
+    kind = np.asarray(picked).dtype
     try:
-        if np.iscomplexobj(picked):
-            raise TypeError("complex numbers")
+        if kind.kind not in "biufO":
+            raise TypeError(f"dtype {kind}")
         return np.ascontiguousarray(picked, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"rows could not be read as numbers ({error}); finite numbers are expected") from None

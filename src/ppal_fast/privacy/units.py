@@ -128,7 +128,10 @@ def unit_codes(owners: Any, n: int, unit: str) -> NDArray[np.intp]:
     if missing is not None:
         raise InputError(f"owners has a missing entry in row {missing}; the owner of every row is expected")
     code: dict[Any, int] = {}
-    return np.array([code.setdefault(name, len(code)) for name in names], dtype=np.intp)
+    try:
+        return np.array([code.setdefault(name, len(code)) for name in names], dtype=np.intp)
+    except TypeError as error:
+        raise InputError(f"owners has an entry that cannot be one ({error}); texts or numbers are expected") from None
 
 
 def _grouped(rows: SparseRows, codes: NDArray[np.intp], n_units: int) -> SparseRows:
