@@ -25,7 +25,7 @@ typedef struct {
 PPAL_LINE_ENTRY void ppal_line_paced(
     const ppal_line *m, ppal_line_pace *pace, double now, int64_t n, double *threshold, double *share
 ) {
-    const double burst = m->queries_per_hour > 60.0 ? m->queries_per_hour / 60.0 : 1.0;
+    const double burst = m->queries_per_hour > 4.0 ? m->queries_per_hour / 4.0 : 1.0; /* a quarter of an hour's */
     const double least = 0.01; /* of the reference: the tail beyond is too thin to be known */
     double rate, wanted, left = 1.0, base;
     int64_t k;
@@ -50,11 +50,11 @@ PPAL_LINE_ENTRY void ppal_line_paced(
     if (!m->feedback) pace->allowance -= rate * (double)n;
 }
 
-/* Whether an item of this uncertainty is asked under the rule. */
+/* Whether an item of this uncertainty is asked under the rule. Every item has a coin, so that none takes another's. */
 PPAL_LINE_INLINE int ppal_line_asked(
     const ppal_line *m, ppal_line_pace *pace, double uncertainty, double threshold, double share
 ) {
-    const int asked = uncertainty >= threshold && ppal_line_uniform(&pace->coins) < share;
+    const int asked = (ppal_line_uniform(&pace->coins) < share) & (uncertainty >= threshold);
     if (asked && m->feedback) pace->allowance -= 1.0;
     return asked;
 }

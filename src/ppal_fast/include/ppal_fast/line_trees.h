@@ -38,7 +38,7 @@ PPAL_LINE_INLINE void ppal_line_forest(const ppal_line *m, const ppal_line_room 
     if (!m->n_coordinates) *feature = (float)m->constant;
     for (i = 0; i < n_classes; i++) room->votes[i] = 0.0;
     for (t = 0; t < m->n_roots; t += PPAL_LINE_TREES_AT_ONCE) {
-        const int64_t n = m->n_roots - t < PPAL_LINE_TREES_AT_ONCE ? m->n_roots - t : PPAL_LINE_TREES_AT_ONCE;
+        const int64_t left = m->n_roots - t, most = PPAL_LINE_TREES_AT_ONCE, n = left < most ? left : most;
         int32_t node[PPAL_LINE_TREES_AT_ONCE], moved;
         for (k = 0; k < PPAL_LINE_TREES_AT_ONCE; k++) node[k] = m->roots[k < n ? t + k : t];
         do {
