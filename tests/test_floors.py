@@ -19,7 +19,9 @@ FLOORS = [
     {"learners", "acquisition"},
     {"query"},
     {"loop", "line", "simulate"},
+    {"kept"},
     {"session", "report", "dimod_sampler"},
+    {"wire"},
     {"cli"},
 ]
 FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}

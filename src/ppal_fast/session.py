@@ -1,9 +1,9 @@
 """Session: the loop on disk. What was asked and what was answered survives the process, at any instant.
 
-A folder holds ``session.sqlite`` (settings, table, asked rows, answers) and, with a budget, ``ledger.sqlite``. Every
-step is one durable transaction, made before its effect is shown: rows are stored before ``ask`` hands them out,
-answers before the model sees them. Opening replays the stored steps; a private model is read back from the ledger by
-its name, so that nothing is released or spent twice.
+A folder holds ``session.sqlite`` (settings, table, asked rows, answers), with a budget ``ledger.sqlite``, and what a
+line has kept for the expert (``kept.sqlite``). Every step is one durable transaction, made before its effect is shown:
+rows are stored before ``ask`` hands them out, answers before the model sees them. Opening replays the stored steps; a
+private model is read back from the ledger by its name, so that nothing is released or spent twice.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import __version__, _validate
 from .errors import InputError, SessionError
+from .kept import KeptItem, kept_items, require_session
 from .loop import PPAL, Labels, RoundRecord, Rows
 from .privacy import Ledger
 from .table import Schema, Table
@@ -49,10 +50,8 @@ class Session:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = require_session(path)
         file = self.path / "session.sqlite"
-        if not file.is_file():
-            raise SessionError(f"{self.path} is not a session: it has no session.sqlite; Session.create makes one")
         self.ledger: Ledger | None = None
         self._n_stored = 0
         self._db = _open(file)
@@ -145,6 +144,10 @@ class Session:
         """Learn from what was told, releasing now what the plan kept for the end."""
         self.ppal.finish()
         return self
+
+    def kept(self) -> list[KeptItem]:
+        """Items that a running line has kept here for the expert. They are no rows of the pool."""
+        return kept_items(self.path)
 
     def close(self) -> None:
         """Let go of the files; everything is on disk already."""

@@ -18,6 +18,8 @@ EXTRAS = {
     "tables": ("pandas", "pyarrow"),
     "accounting": ("dp_accounting",),
     "dimod": ("dimod",),
+    "line": ("paho",),
+    "opcua": ("asyncua",),
 }
 
 

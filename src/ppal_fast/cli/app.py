@@ -1,4 +1,4 @@
-"""The commands and their options. What they do is in labelling.py, demo.py and about.py."""
+"""The commands and their options. What they do is in labelling.py, line.py, demo.py and about.py."""
 
 from __future__ import annotations
 
@@ -102,6 +102,31 @@ def ledger(
     from .labelling import ledger
 
     ledger(folder, audit)
+
+
+@app.command()
+def line(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="file made by LineScorer.save, watched for changes")],
+    mqtt: Annotated[str | None, typer.Option(metavar="HOST[:PORT]", help="MQTT 5 broker")] = None,
+    opcua: Annotated[str | None, typer.Option(metavar="URL", help="OPC UA server, opc.tcp://HOST:PORT")] = None,
+    topic: Annotated[str | None, typer.Option(metavar="PREFIX", help="before /items, /decisions and /errors: a topic "
+                                              "(default line) or node id (default ns=2;s=line)")] = None,
+    session: Annotated[Path | None, typer.Option(metavar="DIR", help="session for the expert's items")] = None,
+    queries_per_hour: Annotated[float | None, typer.Option(min=0, help="items for the expert, on average")] = None,
+    ledger: Annotated[Path | None, typer.Option(metavar="DIR", help="session with a private model's ledger")] = None,
+) -> None:
+    """Answer a sorting line's items over MQTT or OPC UA until told to stop."""
+    from .line import line
+
+    line(model, mqtt=mqtt, opcua=opcua, topic=topic, session=session, queries_per_hour=queries_per_hour, ledger=ledger)
+
+
+@app.command()
+def kept(folder: Folder) -> None:
+    """Write the items that a line has kept for the expert as CSV, with an empty column for the answers."""
+    from .labelling import kept
+
+    kept(folder)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import sys
 from collections.abc import Mapping
@@ -140,6 +141,23 @@ def _new_answers(session: Session, sheet: Path, still_open: set[int]) -> tuple[l
 def report(folder: Path) -> None:
     with Session(folder) as session:
         print(write_page(session))
+
+
+def kept(folder: Path) -> None:
+    """The kept items as a sheet: their labels make them rows of the next table."""
+    with Session(folder) as session:
+        items, meta, path = session.kept(), session.meta, folder / "kept.csv"
+        if not items:
+            raise SessionError(f"{folder} has no kept items; ppal-fast line MODEL --session {folder} keeps them")
+        names = list(session.ppal.table_.schema.names)
+        names += sorted({name for item in items for name in item.cells} - set(names))
+    if path.exists() and read_answers(path, id=meta["id"], label=meta["label"]):
+        raise SessionError(f"{path} holds answers already; move it away, and the sheet is written anew")
+    with open(path, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow([meta["id"], meta["label"], *names])
+        writer.writerows([item.item, "", *(item.cells.get(name, "") for name in names)] for item in items)
+    print(f"{len(items)} items to label in {path}; add the labelled ones to the table of the next ppal-fast run")
 
 
 def ledger(folder: Path, audit: bool) -> None:
