@@ -1,4 +1,4 @@
-"""`python -m benchmarks.compare [density] [qubo] [noise] [loop]`: ratios of median times, one thread each, one process.
+"""`python -m benchmarks.compare [density] [qubo] [noise] [loop] [line]`: ratios of median times, one thread each, one process.
 
 A ratio above 1 says how many times longer the peer took; below 1 the peer was quicker. Absent peers are named.
 """
@@ -9,7 +9,7 @@ import importlib
 import os
 import sys
 
-TOPICS = ("density", "qubo", "noise", "loop")
+TOPICS = ("density", "qubo", "noise", "loop", "line")
 
 
 def main(topics: list[str]) -> int:
