@@ -259,7 +259,7 @@ void GaussianKde<T>::sum_blocks(const Packed& packed, const T* X, const T* a, co
                                 long first_tile, long last_tile, double* sums) const {
   const long width = set().width, block_rows = set().rows, depth = packed.depth;
   const long tile_bytes = std::max<long>(1, depth) * width * static_cast<long>(sizeof(T));
-  const long step = count <= block_rows ? last_tile - first_tile : std::max(1L, (128L << 10) / tile_bytes);
+  const long step = count <= block_rows ? last_tile - first_tile : std::max(1L, (256L << 10) / tile_bytes);
   for (long begin = first_tile; begin < last_tile; begin += step)
     for (long first = 0; first < count; first += block_rows)
       sum_one_block(packed, X + first * depth, a + first, left_out ? left_out + first : nullptr,
