@@ -31,10 +31,10 @@ def anneal(
 ) -> int:
     """One Metropolis sweep at each temperature; returns the number of sweeps made, fewer once ``target`` is met.
 
-    Blocks of 64 spins are tested at once, and again after each flip, so that the moves are those of a test spin by
-    spin (on stale tests a grid of neighbours ended twice as far from its ground state). A dense flip first reaches
-    the fields of its own panel of 256; those outside wait for the end of the panel and take its rows four at a time.
-    Cost of a sweep: n tests, and one row and 64 tests per flip.
+    Blocks of 64 spins are tested at once, and after a flip those that it reached again, so that the moves are those
+    of a test spin by spin (on stale tests a grid of neighbours ended twice as far from its ground state). A dense
+    flip first reaches the fields of its own panel of 256; those outside wait for the end of the panel and take its
+    rows four at a time. Cost of a sweep: n tests; for each flip one row and 64 tests, or one for each neighbour.
     Source: Kirkpatrick, Gelatt, Vecchi 1983; Isakov et al. 2015.
     """
     n = s.shape[0]
@@ -52,22 +52,25 @@ def anneal(
             high = min(n, low + PANEL)
             at = below(rng, places)
             untested = ~np.uint64(0) >> np.uint64(BLOCK - size)
-            while untested != 0:
-                if size == BLOCK:
+            passed, stale = np.uint64(0), True
+            while True:
+                if stale and size == BLOCK:
                     passed = untested & accepts(s, h, limits, first, at)
-                else:
+                elif stale:
                     end_s[:size], end_h[:size] = s[first:], h[first:]
                     passed = untested & accepts(end_s, end_h, limits, 0, at)
                 if passed == 0:
                     break
                 q = lowest(passed)
-                untested &= ~((one << np.uint64(q) << one) - one)
                 i = first + q
                 energy[0] -= 2.0 * float(s[i]) * float(h[i])
                 s[i] = -s[i]
                 if couplings.ndim == 1:
-                    add_row(couplings, indptr, indices, h, i, s[i] > 0)
+                    passed &= passed - one
+                    passed = _flip_in_block(couplings, indptr, indices, s, h, i, limits, first, at, passed)
+                    stale = False
                 else:
+                    untested &= ~((one << np.uint64(q) << one) - one)
                     add_piece(couplings, h, i, s[i] > 0, low, high)
                     flipped[count] = i
                     count += 1
@@ -81,6 +84,26 @@ def anneal(
             if energy[0] <= target:
                 return sweep + 1
     return temperatures.shape[0]
+
+
+@jit(fastmath=FAST)
+def _flip_in_block(
+    couplings: Array, indptr: Array, indices: Array, s: Array, h: Array, i: int, limits: Array, first: int, at: int,
+    passed: Any,
+) -> Any:
+    """add_row of a sparse spin; its neighbours further on in the block are tested anew, one by one: reading the whole
+    block just after single fields were written would wait for these writes."""
+    turned = h.dtype.type(s[i])
+    for p in range(indptr[i], indptr[i + 1]):
+        j = indices[p]
+        h[j] += turned * couplings[p]
+        place = j - first
+        if i - first < place < BLOCK:
+            bit = np.uint64(1) << np.uint64(place)
+            passed &= ~bit
+            if h.dtype.type(s[j]) * h[j] >= limits[at + place]:
+                passed |= bit
+    return passed
 
 
 @jit(fastmath=FAST)

@@ -47,7 +47,7 @@ def runs(model: Model, algorithm: str, n_replicas: int | None, n_steps: int | No
     ):
         cycle = ("tabu", "annealing")
     else:
-        cycle = ("annealing",)
+        cycle = ("annealing", "annealing")  # two trees: while a run waits for its parents, the other thread has work
     unit = {"tabu": 20 * model.n, "annealing": sweeps_of(model), "dsb": max(100, model.n // 5), "bsb": 200}
     for r in itertools.count() if n_replicas is None else range(n_replicas):
         tree = r % len(cycle)
