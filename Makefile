@@ -10,7 +10,7 @@ SOURCES := pyproject.toml setup.py $(wildcard MANIFEST.in) $(shell find src csrc
 export PYTHONPATH :=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint bench bench-regress learning-bench clean
+.PHONY: help demo test lint bench bench-regress learning-bench soak clean
 help:                  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
@@ -34,6 +34,9 @@ bench-regress: $(VENV)/test  ## compare speed and quality with the last tag; fai
 
 learning-bench: $(VENV)/test ## what learners and rules are worth; resumes where it stopped, writes docs/learning_benchmark.md
 	$(RUN)python -m benchmarks.learning $(LEARNING)
+
+soak: $(VENV)/test     ## a million items through the line, four threads, models exchanged; then paced for a minute
+	$(RUN)python -m benchmarks.soak $(SOAK)
 
 clean:                 ## remove the environment and everything built
 	rm -rf $(VENV) .asv build dist demo src/*.egg-info

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -13,10 +14,10 @@ from typing import Any
 import pytest
 from wire_peers import N_ITEMS, cells, drawn, message, scorer, session_folder
 
-from ppal_fast import Session
+from ppal_fast import LineScorer, Session
 from ppal_fast.errors import InputError, SessionError
 from ppal_fast.kept import KeptItems, kept_items
-from ppal_fast.wire import Belt
+from ppal_fast.wire import Belt, ModelFile
 
 
 def decided(belt: Belt, told: bytes) -> dict[str, Any]:
@@ -251,6 +252,29 @@ def _die_before_write(n: int) -> None:
     KeptItems.keep = step(KeptItems.keep)
 
 
+def test_the_experts_sheet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("typer")
+    from ppal_fast.cli import main
+
+    folder = session_folder(tmp_path / "s")
+    assert main(["kept", str(folder)]) == 2
+    assert "no kept items" in capsys.readouterr().err
+    with Belt(scorer(), folder) as belt:
+        for i in range(N_ITEMS):
+            decided(belt, message(f"d{i}", i))
+        assert main(["kept", str(folder)]) == 0, "the line runs"
+    with open(folder / "kept.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["drive"] for row in rows] == [kept.item for kept in kept_items(folder)]
+    for row in rows:
+        own = cells(int(row.pop("drive")[1:]))
+        assert row.pop("grade") == "" and {name: float(v) for name, v in row.items() if v} == own
+    sheet = (folder / "kept.csv").read_text().replace(",,", ",good,", 1)
+    (folder / "kept.csv").write_text(sheet)
+    assert main(["kept", str(folder)]) == 2
+    assert "holds answers" in capsys.readouterr().err
+
+
 # --- threads and models -----------------------------------------------------------------------------------------
 
 
@@ -280,6 +304,25 @@ def test_four_threads_and_a_change_of_model_lose_double_and_mix_nothing() -> Non
     assert {a["model"] for a in answers} == set(expected)
     for a in answers:
         assert a["probability"] == expected[a["model"]][a["item"] % N_ITEMS]
+
+
+def test_a_model_file_is_read_again_when_it_changes_and_a_damaged_one_is_said_once(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    scorer("a").save(path)
+    file = ModelFile(path, queries_per_hour=20)
+    assert file.load().queries_per_hour == 20 and file.newer() is None
+    whole = path.read_bytes()
+    path.write_bytes(whole[:1000])
+    said = file.newer()
+    assert isinstance(said, str) and "model" in said and file.newer() is None
+    scorer("b").save(path)
+    found = file.newer()
+    assert isinstance(found, LineScorer) and found.queries_per_hour == 20
+    assert found.decide(drawn().X[0]).probability == scorer("b").decide(drawn().X[0]).probability
+    path.unlink()
+    assert file.newer() is None, "a file that is gone for a moment has not changed"
+    with pytest.raises(InputError, match="could not be read"):
+        file.load()
 
 
 def test_capacity_is_a_whole_number() -> None:
