@@ -177,19 +177,23 @@ def _peers(store: Store, seeds: range, peers: Sequence[str]) -> str:
         "forest, least certain": Method("forest", "own"),
         **{peer: Method(peer, "own") for peer in peers if peer != "forest"},
     }
-    rows = []
+    seeds, rows = seeds[: plan.PEER_SEEDS], []
     for table in plan.WITH_PEERS:
         cells: list[Any] = [table]
-        for method in methods.values():
-            outcomes = [row[0] for row in store.paired(table, [method], seeds)]
-            cells.append(f"{_last(outcomes):.3f} ({np.mean([o.area for o in outcomes]):.3f})" if outcomes else "-")
-        rows.append(cells)
+        found = [[row[0] for row in store.paired(table, [method], seeds)] for method in methods.values()]
+        cells += [f"{_last(o):.3f} ({np.mean([x.area for x in o]):.3f})" if o else "-" for o in found]
+        reach = "-"
+        if found[0] and found[2]:
+            labels = np.array(found[0][0].labels, dtype=float)
+            need = labels_to_reach(labels, np.mean([o.accuracy for o in found[0]], axis=0), _last(found[2]))
+            reach = f"{need:.0f}" if np.isfinite(need) else f"> {labels[-1]:.0f}"
+        rows.append([*cells, reach])
     return (
-        "## Beside others, no privacy: final accuracy (area)\n"
-        f"All peers learn with scikit-learn's random forest; {plan.SWEEP_SEEDS} seeds at most. The articles' pipeline\n"
-        "is the forest with the least certain rows. Missing cells: "
+        f"## Beside others, no privacy: final accuracy (area) on the same {plan.PEER_SEEDS} seeds\n"
+        "All peers learn with scikit-learn's random forest; the articles' pipeline is the forest with the least\n"
+        "certain rows. Labels: how many `auto` needs for the final accuracy of the forest on random rows. Missing\ncells: "
         + "; ".join(f"{name}: {PEERS[name].note}" for name in peers) + ".\n\n"
-        + _table(("table", *methods), rows)
+        + _table(("table", *methods, "labels"), rows)
     )
 
 
