@@ -191,7 +191,8 @@ def _peers(store: Store, seeds: range, peers: Sequence[str]) -> str:
     return (
         f"## Beside others, no privacy: final accuracy (area) on the same {plan.PEER_SEEDS} seeds\n"
         "All peers learn with scikit-learn's random forest; the articles' pipeline is the forest with the least\n"
-        "certain rows. Labels: how many `auto` needs for the final accuracy of the forest on random rows. Missing\ncells: "
+        "certain rows. Labels: how many `auto` needs for the final accuracy of the forest on random rows.\n"
+        "Missing cells: "
         + "; ".join(f"{name}: {PEERS[name].note}" for name in peers) + ".\n\n"
         + _table(("table", *methods, "labels"), rows)
     )

@@ -54,7 +54,7 @@ def section(folder: Path) -> str:
     return (
         f"## Time: {N_ASKED} rows from {N_ROWS:,} x 50, milliseconds on one core\n"
         f"Medians of {REPEATS}, {N_LABELLED} labels. A query: complete table, the same columns and fitted logistic\n"
-        "regression for both; goal 20 ms, and 25 times scikit-activeml. Both sides of `committee` refit five members.\n\n"
+        "regression for both; goal 20 ms, and 25 times scikit-activeml. `committee` refits five members for both.\n\n"
         "| rule | ours | scikit-activeml's | its time | ratio |\n| --- | --- | --- | --- | --- |\n"
         + "\n".join(queries)
         + "\n\nA round of `PPAL` (fit, score, choose 20; under privacy with its release), 80 % of the cells missing.\n"
