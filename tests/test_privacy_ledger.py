@@ -645,8 +645,8 @@ def attempt(path: str, process: int, sigma: float) -> list[str]:
 
 def test_many_processes_never_exceed_the_budget(path: Path) -> None:
     sigma = gaussian_sigma(1.0, 1e-5, 10)
-    with multiprocessing.get_context("spawn").Pool(4) as pool:
-        paid = [name for names in pool.starmap(attempt, [(str(path), p, sigma) for p in range(4)]) for name in names]
+    with multiprocessing.get_context("spawn").Pool(8) as pool:
+        paid = [name for names in pool.starmap(attempt, [(str(path), p, sigma) for p in range(8)]) for name in names]
     with Ledger(path, **TERMS) as ledger:
         assert sorted(paid) == sorted(e.name for e in ledger.history()) and len(paid) == 10
         values = {e.value.tobytes() for e in ledger.history() if e.value is not None}

@@ -78,6 +78,15 @@ def test_a_block_costs_no_less_than_dp_accounting_says_and_hardly_more(sigma: fl
     assert mu >= rate * math.sqrt(n_steps * math.expm1(1 / sigma**2)) * 0.99  # the central limit, from below
 
 
+@pytest.mark.parametrize("mu", [1e-3, 0.1, 1.0, 6.0])
+def test_the_curve_of_many_epsilons_is_that_of_one(mu: float) -> None:
+    epsilons = np.linspace(0.0, 8.0 * mu + mu**2, 50)
+    expected = [math.exp(accounting.log_delta(float(e), mu)) for e in epsilons]
+    curve = subsampling._gaussian_curve(epsilons, mu)
+    np.testing.assert_allclose(curve, expected, rtol=3e-9)
+    assert (curve <= np.array(expected) * (1 + 1e-12)).all()
+
+
 def test_the_block_is_charged_once_and_its_failure_too() -> None:
     with opened() as ledger:
         block = SubsampledSums(ledger, **BLOCK)
@@ -133,6 +142,21 @@ def test_a_block_opened_again_returns_what_was_released_and_goes_on(tmp_path: Pa
         assert np.array_equal(first, again[:2]) and ledger.spent() == spent and len(ledger.history()) == 5
         with pytest.raises(LedgerError, match="another request"):
             SubsampledSums(ledger, **{**BLOCK, "rate": 0.2})
+
+
+def test_a_step_that_dies_is_lost_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened() as ledger:
+        block = SubsampledSums(ledger, **BLOCK)
+        with pytest.raises(InputError, match="NaN"):
+            block.release(np.full((5, 3), np.nan))
+        with monkeypatch.context() as dying, pytest.raises(KeyboardInterrupt):
+            dying.setattr(subsampling.sums, "release", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            block.release(np.ones((5, 3)))
+        for _ in range(3):
+            block.release(np.ones((5, 3)))
+        with pytest.raises(PrivacyError, match="all of which"):
+            block.release(np.ones((5, 3)))
+        assert [e.state for e in ledger.history()] == ["committed", "reserved", *["committed"] * 3]
 
 
 # Two worlds, in which every unit has a coordinate and a coin of its own

@@ -149,6 +149,8 @@ class Book:
             self._head = digest
 
     def _check_kind_of_file(self) -> None:
+        if not self._in_memory and not os.access(self.path, os.W_OK):  # SQLite would open it, and refuse to spend
+            raise LedgerError(f"{self.path} is read-only; a spent budget could not be written down")
         application = self._connection.execute("PRAGMA application_id").fetchone()[0]
         version = self._connection.execute("PRAGMA user_version").fetchone()[0]
         if application != APPLICATION:
