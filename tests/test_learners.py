@@ -139,7 +139,7 @@ def test_a_column_over_many_orders_of_magnitude_is_read_by_its_ranks() -> None:
     values = 10 ** np.random.default_rng(0).uniform(0, 3, (2000, 1))  # kurtosis 5
     cells = learn_cells(Table.of(values), detect=True)(values)[:, 0]
     assert abs(np.mean(cells**3)) < 0.05
-    np.testing.assert_allclose(np.median(cells[values[:, 0] > 100]), 0.97, atol=0.1)  # of the top third: the normal quantile of 5/6
+    np.testing.assert_allclose(np.median(cells[values[:, 0] > 100]), 0.97, atol=0.1)  # 5/6 of a normal
 
 
 # The decoder

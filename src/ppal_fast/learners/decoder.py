@@ -23,8 +23,7 @@ from scipy.special import expit, softmax
 Float = NDArray[np.float64]
 
 ENERGIES = (0.1, 0.3, 1.0, 3.0)  # prior share of the label variance that a block explains, in units of s2
-CONSTANT_ENERGY = 0.1  # the same for the constant coordinate: how unequal the classes may be
-CONSTANT_ENERGIES = (0.03, CONSTANT_ENERGY, 0.3, 1.0)
+CONSTANT_ENERGIES = (0.01, 0.1, 1.0)  # the same for the constant coordinate: how unequal the classes may be
 LEAST_WEIGHT = 1e-3  # of a scale in the average, beside the likeliest one's 1
 LOGIT_SCALE = 4.0  # d logit / d probability at 1/2
 MOST_LOGIT_DIMENSIONS = 20

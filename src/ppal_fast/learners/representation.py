@@ -240,7 +240,9 @@ def learn_representation(
             encoder.factors_weight,
         )
     else:
-        whitening = whiten(psi, *_softness(kind, encoder))
+        # of two clusters the border is the natural zero, however many rows lie on either side
+        centre = np.full(2, 0.5) if isinstance(encoder, Responsibilities) and psi.shape[1] == 2 else None
+        whitening = whiten(psi, *_softness(kind, encoder), centre)
     return Representation(table.schema, kind, cells, encoder, whitening, whitening(psi))
 
 
@@ -254,9 +256,12 @@ def often_products(cells: Cells) -> tuple[NDArray[np.intp], tuple[int, ...]] | N
     return numeric, categories
 
 
-def whiten(psi: Float, softness: float, reach: float) -> Whitening:
-    """Eigenvectors of the covariance over sqrt(l_j + softness l_1); clipped at ``reach`` times the rms norm."""
-    mean = psi.mean(axis=0)
+def whiten(psi: Float, softness: float, reach: float, centre: Float | None = None) -> Whitening:
+    """Eigenvectors of the covariance over sqrt(l_j + softness l_1); clipped at ``reach`` times the rms norm.
+
+    centre   what takes the place of the mean.
+    """
+    mean = psi.mean(axis=0) if centre is None else centre
     A = psi - mean
     if A.shape[1] <= len(A):
         values, vectors = np.linalg.eigh(A.T @ A / len(A))

@@ -15,7 +15,7 @@ DIMENSIONS = 8  # principal components where there is no map
 CONSTANT = 0.4  # the constant column beside rows of norm at most 1, as in the learner's map
 CONSTANT_ENERGY = 0.1  # prior share of the label variance that the constant explains; 1 for the other columns
 LEAST_NOISE = 0.3  # with less the greedy search follows rounding, not the design
-WORTH = 1.08  # the design is taken where it is expected to explain this much more than random complete rows
+WORTH = 1.08  # the design is taken where it is expected to explain this much more than rows that trust no prior
 
 
 def cold_start(context: Context) -> Indices:
@@ -47,7 +47,7 @@ def cold_start(context: Context) -> Indices:
 
 
 def design(context: Context) -> Indices:
-    """Greedy I-optimal rows on unit columns, or random complete rows where those explain nearly as much.
+    """Greedy I-optimal rows on unit columns, or typical or random complete rows where these explain nearly as much.
 
     For a linear decoder of the released sum: labels enter by columns a_i = phi_i / |phi_i|, so that each uses the whole
     budget, and the rows are those from which it is expected to learn most. What is assumed: the map, a Gaussian prior,
@@ -70,12 +70,14 @@ def design(context: Context) -> Indices:
         label_variance=label_variance, noise=max(noise, LEAST_NOISE),
     )]
     random = context.rng.choice(rows, context.batch, replace=False)
+    typical = cold_start(context)
 
     def expected(chosen: Indices) -> float:
         asked = np.concatenate([start, phi[chosen]])
         return explained_share(asked, moment, prior, label_variance=label_variance, noise=max(noise, 1e-3))
 
-    return optimal if expected(optimal) >= WORTH * expected(random) else random
+    plain = max(random, typical, key=expected)
+    return optimal if expected(optimal) >= WORTH * expected(plain) else plain
 
 
 def _decoder_columns(context: Context) -> tuple[Float, Float]:
