@@ -22,8 +22,9 @@ from scipy import sparse
 from .. import _validate
 from ..errors import InputError
 from ..kernels import bifurcation, local_search, swap
-from .cardinality import FixedCardinality, add_neighbours, prove_minimum, search_cardinality
+from .cardinality import FixedCardinality, add_neighbours, search_cardinality
 from .model import from_ising, from_qubo, square
+from .proof import prove_minimum
 from .search import RUNS, Clock, Pool, add_flips, run_all, search
 
 Array = NDArray[Any]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ..errors import InputError
-from ..kernels import bifurcation, branch_bound, swap
+from ..kernels import bifurcation, swap
 from .search import Clock, Pool, run_all
 
 Array = NDArray[Any]
@@ -20,10 +20,6 @@ LARGEST = 20_000  # variables: the couplings are held dense in float32, 1.6 GB t
 RUNS = 6
 STARTS = 16  # descents of a run; between them a run's best set is perturbed
 SLICE_WORK = 20_000_000  # coupling reads between two looks at the clock: a few milliseconds
-SHARE_STEPS = 300  # subgradient steps at the root of a proof
-TABLE_ENTRIES = 20_000_000  # of the bound's table: 160 MB
-TABLE_SORTED = 200_000_000  # entries sorted to fill it: some seconds
-NODES_IN_SLICE = 2_000  # a few milliseconds at n = 50
 
 
 class FixedCardinality:
@@ -233,76 +229,3 @@ def add_neighbours(problem: FixedCardinality, pool: Pool) -> None:
             neighbour[q] = outside[j]
             pool.offer(problem.energy(neighbour), problem.state(neighbour))
             fresh.add(problem.state(neighbour).tobytes())
-
-
-def prove_minimum(problem: FixedCardinality, members: Array, clock: Clock) -> tuple[Array, float, bool]:
-    """Branch and bound from a good set: (best set, lower bound of the minimum, proved).
-
-    Until the clock is over. The bound leaves room for float64 rounding; proved means to within it.
-    """
-    k = problem.k
-    W = problem.Q + problem.Q.T
-    d = np.ascontiguousarray(problem.Q.diagonal())
-    np.fill_diagonal(W, 0.0)
-    upper = problem.energy(members)
-    tolerance = 1e-13 * float(np.abs(problem.Q).sum())
-    L, reduced, lower = _root(W, d, k, upper, clock)
-    # a variable that raises the bound above the best set when it joins can be in no better set
-    in_order = np.sort(reduced)
-    bound_with = in_order[:k].sum() + np.maximum(reduced - in_order[k - 1], 0.0)
-    candidates = np.flatnonzero(bound_with < upper - tolerance)
-    order = candidates[np.argsort(reduced[candidates], kind="stable")]
-    at = np.ix_(order, order)
-    improved = np.zeros(len(order), np.int8)
-    pending = np.inf
-    if len(order) >= k:
-        pending = _branch(W[at], d[order], L[at], k, upper, lower, tolerance, improved, clock)
-    if improved.any():
-        members = np.sort(order[improved == 1]).astype(np.int32)
-    energy = problem.energy(members)
-    return (members, energy, True) if pending == np.inf else (members, min(pending - tolerance, energy), False)
-
-
-def _root(W: Array, d: Array, k: int, upper: float, clock: Clock) -> tuple[Array, Array, float]:
-    """Shares, reduced values and bound of the root, after SHARE_STEPS subgradient steps or when the clock is over."""
-    n = len(d)
-    trial, L, reduced, progress = 0.5 * W, np.empty((n, n)), np.empty(n), np.array([-branch_bound.NO_VALUE, 1.0, 0.0])
-    size = max(1, 1_000_000 // n**2)
-    for _ in range(0, SHARE_STEPS, size):
-        if branch_bound.share(W, d, k, upper, size, trial, L, reduced, progress) or clock.over():
-            break
-    return L, reduced, float(progress[0])
-
-
-def _branch(
-    W: Array, d: Array, L: Array, k: int, upper: float, lower: float, tolerance: float, best: Array, clock: Clock
-) -> float:
-    """The lowest bound of what is left to search, infinite when nothing is; ``best`` takes a set better than upper."""
-    n = len(d)
-    stride = 1 + max(n * n * k // TABLE_ENTRIES, n**3 // TABLE_SORTED)
-    sums = branch_bound.partner_sums(np.ascontiguousarray(L), k, stride)
-    twin = _twins(W, d)
-    W, d, best_f = np.ascontiguousarray(W), np.ascontiguousarray(d), np.array([upper])
-    g, f, count = np.empty((n + 1, n)), np.zeros(n + 1), np.zeros(n + 1, np.int64)
-    bound, tried = np.full(n + 1, lower), np.zeros(n + 1, np.int64)
-    g[0], level = d, 0
-    while level >= 0 and not clock.over():
-        level = branch_bound.branch(
-            W, d, k, sums, stride, twin, tolerance, NODES_IN_SLICE, best_f, best, g, f, count, bound, tried, level
-        )
-    if level < 0:
-        return np.inf
-    return float(bound[: level + 1][tried[: level + 1] < 2].min(initial=best_f[0]))
-
-
-def _twins(W: Array, d: Array) -> Array:
-    """(n,) the last earlier variable that could stand in for this one, -1 where there is none."""
-    twin = np.full(len(d), -1, np.int64)
-    for i in range(1, len(d)):
-        for j in np.flatnonzero(d[:i] == d[i])[::-1]:
-            differs = W[i] != W[j]
-            differs[[i, j]] = False
-            if not differs.any():
-                twin[i] = j
-                break
-    return twin
