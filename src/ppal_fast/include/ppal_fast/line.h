@@ -31,7 +31,7 @@
 #pragma STDC FP_CONTRACT OFF
 #elif defined(__GNUC__)
 #pragma GCC push_options
-#pragma GCC optimize("fp-contract=off")
+#pragma GCC optimize("O3", "fp-contract=off")
 #elif defined(_MSC_VER)
 #pragma fp_contract(off)
 #endif
