@@ -21,13 +21,11 @@ WORTH = 1.08  # the design is taken where it is expected to explain this much mo
 def cold_start(context: Context) -> Indices:
     """Typical points: the middle row of each cluster among the well-observed rows, clusters without a label only.
 
-    Clusters by k-means in the learner's label-free map; without one, or with more columns than rows, where a whitened
-    map weighs noise like structure, on the leading principal components.
+    Clusters by k-means in the learner's label-free map, or on the leading principal components (``_places``).
     Source: Hacohen, Dekel, Weinshall 2022 (arXiv:2202.02794), the map in place of its self-supervised encoder.
     """
     rows = well_observed(context)
-    phi = mapped(context) if len(context.X) > context.X.shape[1] else None
-    all_points = components(standardised(context), DIMENSIONS) if phi is None else phi
+    all_points = _places(context)
     if len(rows) <= context.batch or not all_points.shape[1]:  # nothing to choose from, or nothing to tell rows apart
         return fill_batch(context, context.rng.permutation(rows))
     most = max(POINTS, 5 * context.batch)
@@ -92,6 +90,16 @@ def _decoder_columns(context: Context) -> tuple[Float, Float]:
         phi = np.column_stack([np.full(len(phi), CONSTANT), phi]) / np.sqrt(1.0 + CONSTANT**2)
     constant = np.ptp(phi, axis=0) < 1e-12
     return phi, np.where(constant, CONSTANT_ENERGY, 1.0)
+
+
+def _places(context: Context) -> Float:
+    """Every row where it is clustered: in the map, unless that shows a few columns alone (products) or, in a table with
+    more columns than rows, weighs noise like structure; then, or without a map, in principal components."""
+    phi = mapped(context)
+    kind = getattr(getattr(context.learner, "representation_", None), "kind", None)
+    if phi is None or kind == "products" or len(context.X) <= context.X.shape[1]:
+        return components(standardised(context), DIMENSIONS)
+    return phi
 
 
 def _k_means(points: Float, k: int, rng: np.random.Generator) -> tuple[Indices, Float]:
