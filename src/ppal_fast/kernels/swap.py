@@ -187,7 +187,7 @@ def swap_walk(
         bar[i] = HUGE
     tenure = max(1, min(TENURE, n - k - 1))  # somebody can always enter
     left = np.empty(TENURE, np.int32)
-    best_f, last, slot, barred = f, 0, 0, 0
+    best_f, last, slot = f, 0, 0
     best[:] = members
     for move in range(10 * n + 100):  # in float32 it could go round in circles
         enters, q = np.uint64(lowest_swap(W, members, g, bar, lowest)), 0
@@ -198,10 +198,8 @@ def swap_walk(
             q += 1
         exchange(W, g, enters, members[q])
         f += float(change)
-        if barred == tenure:
+        if move >= tenure:
             bar[left[slot]] = np.float32(0)
-        else:
-            barred += 1
         left[slot] = members[q]
         slot = slot + 1 if slot + 1 < tenure else 0
         members[q] = enters
@@ -210,9 +208,6 @@ def swap_walk(
             best_f, last = f, move
             for p in range(k):
                 best[p] = members[p]
-            for p in range(barred):  # a new best is left by any swap that improves
-                bar[left[p]] = np.float32(0)
-            slot, barred = 0, 0
         elif move - last >= STALL:
             break
     return best_f
@@ -223,7 +218,8 @@ def swap_batch(Q: Array, k: int, most: int, enough: int, seeds: Array, chosen: A
     """Problems Q (b, n, n) float64 in turn: chosen (b, k) int32 takes the best set of each; seeds (b,) uint64.
 
     Walks from a greedy set and then from random ones, until ``enough`` of them met the best set, at most ``most``: easy
-    problems end every walk alike and stop early, rugged ones go on. Cost of a walk: about k + STALL moves.
+    problems end every walk alike and stop early, rugged ones go on. No swap improves the set in the end. Cost of a
+    walk: about k + STALL moves.
     """
     n = Q.shape[1]
     m = (n + PAD - 1) // PAD * PAD
@@ -247,6 +243,14 @@ def swap_batch(Q: Array, k: int, most: int, enough: int, seeds: Array, chosen: A
             meetings += f <= lowest_f + CLOSE * abs(lowest_f)
             if meetings == enough:
                 break
+        better = True
+        while better:  # a swap that was barred when the best set was met
+            members[:] = chosen[p]
+            f = swap_walk(W, d, n, members, best, g, bar, lowest)
+            better = f < lowest_f - CLOSE * abs(lowest_f)
+            if better:
+                lowest_f = f
+                chosen[p] = best
 
 
 @jit()
