@@ -121,6 +121,14 @@ def test_forged_indices_are_refused_or_harmless(learner: Any, tmp_path: Path) ->
     assert n_refused > 0
 
 
+def test_the_bytes_are_documented_in_their_order() -> None:
+    page = Path(__file__).resolve().parents[1] / "docs" / "line.md"
+    words = page.read_text().partition("## The file, byte by byte")[2]
+    at = 0
+    for name in (*images.INTEGERS, *images.REALS, *images.ARRAYS, "text"):
+        at = words.index(f"`{name}`", at)
+
+
 def test_a_model_that_cannot_be_written_says_so(model: bytes, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"could not be written to .*No such file"):
         LineScorer(model).save(tmp_path / "absent" / "model.line")
@@ -171,9 +179,9 @@ def test_a_ledger_with_the_same_names_and_other_numbers_is_refused(tmp_path: Pat
 
 
 @pytest.mark.parametrize("unit", ["record", "label"])
-def test_raw_rows_are_in_the_file_only_where_features_are_public(unit: str) -> None:
+def test_raw_rows_are_in_the_file_only_where_features_are_public(unit: str, tmp_path: Path) -> None:
     """The file of a protected pool is the same, byte for byte, whatever the raw rows and labels are."""
-    loop = private_loop(Path(":memory:"), unit)
+    loop = private_loop(tmp_path / "ledger", unit)
     scorer = LineScorer.from_ppal(loop, queries_per_hour=30)
     other = np.random.default_rng(0).permuted(DRIVES.X, axis=1)
     loop.table_ = Table(other, DRIVES.schema)
@@ -183,7 +191,7 @@ def test_raw_rows_are_in_the_file_only_where_features_are_public(unit: str) -> N
     assert (scorer.decide(DRIVES.X[0]).log_density_ratio is None) == (unit == "record")
 
 
-def test_a_private_learner_goes_through_the_loop() -> None:
-    loop = private_loop(Path(":memory:"), "label")
+def test_a_private_learner_goes_through_the_loop(tmp_path: Path) -> None:
+    loop = private_loop(tmp_path / "ledger", "label")
     with pytest.raises(PrivacyError, match=r"use LineScorer\.from_ppal"):
         LineScorer.from_learner(loop.learner_, DRIVES.schema, threshold=0.1)

@@ -75,12 +75,14 @@ cdef class Scorer:
         # the scorer's own scratch is safe here: the interpreter lock is held from the first write to the last read
         status = ppal_line_decide(&self.model, <const double *> view.buf, self._work, NULL, &verdict)
         PyBuffer_Release(&view)
-        if status != PPAL_LINE_OK:
-            return None
+        if status != PPAL_LINE_OK:  # refused, but it did arrive: the pace of the others must not tell
+            verdict.uncertainty, verdict.query = -1.0, 0
         query = verdict.query
         if self._clock is not None:
             ppal_line_paced(&self.model, &self.pace, now, 1, &threshold, &share)
             query = ppal_line_asked(&self.model, &self.pace, verdict.uncertainty, threshold, share)
+        if status != PPAL_LINE_OK:
+            return None
         ppal_line_watch(&self.model, &self.watch, verdict.unusual)
         ratio = verdict.log_density_ratio if self.model.n_labelled else None
         fields = (self._labels[verdict.label], verdict.probability, verdict.uncertainty, query, ratio)
