@@ -70,6 +70,13 @@ def test_callables_are_called(rng: np.random.Generator) -> None:
     assert_array_equal(selector.get_support(indices=True), [4, 5])
 
 
+def test_a_callable_sees_y_as_it_was_given(rng: np.random.Generator) -> None:
+    X = rng.normal(size=(40, 5))
+    y = X[:, 3] ** 3
+    correlated = QUBOFeatureSelector(1, relevance=lambda X, y: np.abs(np.corrcoef(X.T, y)[-1, :-1])).fit(X, y)
+    assert_allclose(correlated.relevance_, np.abs(np.corrcoef(X.T, y)[-1, :-1]))
+
+
 def test_correlation_is_pairwise_and_blind_to_chance(rng: np.random.Generator) -> None:
     n = 20_000
     base = rng.normal(size=n)
@@ -82,6 +89,7 @@ def test_correlation_is_pairwise_and_blind_to_chance(rng: np.random.Generator) -
     assert_allclose(found[0, 3], 1, atol=1e-3)
     assert_array_equal(found, found.T)
     assert_array_equal(correlation(X[:3]), np.zeros((4, 4)))  # three rows can show nothing
+    assert_allclose(correlation(X * [1e200, 1e-200, 1.0, 1.0]), found, atol=1e-9)
 
 
 def test_correlation_within_classes_forgives_what_y_explains(rng: np.random.Generator) -> None:

@@ -33,10 +33,10 @@ class QUBOFeatureSelector(SelectorMixin, BaseEstimator):
     """Maximise sum_i relevance_i s_i - redundancy_weight sum_{i != j} redundancy_ij s_i s_j with sum(s) = k.
 
     n_features_to_select  k; all columns where there are no more than that
-    relevance             "mutual_info", a callable (X, y) -> (d,), or an array (d,)
+    relevance             "mutual_info", a callable (X, y) -> (d,), or an array (d,)  [X float64, y as it was given]
     redundancy            "correlation" (within classes: what two columns owe to y alone is no redundancy), a callable
                           (X) -> (d, d), or an array (d, d)
-    prove                 branch and bound for at most 10 seconds: proven_optimal_ tells whether it came to an end
+    prove                 branch and bound for about 10 seconds at most: proven_optimal_ tells whether it came to an end
 
     After ``fit``: support_ (d,) bool; objective_; proven_optimal_; ranking_ (k,) what the objective loses when the
     chosen feature is dropped, in the order of ``get_support(indices=True)``; relevance_ (d,); redundancy_ (d, d).
@@ -60,11 +60,11 @@ class QUBOFeatureSelector(SelectorMixin, BaseEstimator):
         _validate.integer(1, n_features_to_select=self.n_features_to_select)
         _validate.non_negative(redundancy_weight=self.redundancy_weight)
         rows = self._rows(X)
-        classes = _classes(y, len(rows))
+        labels, classes = _classes(y, len(rows))
         d = rows.shape[1]
-        relevances = {"mutual_info": mutual_information}
+        relevances = {"mutual_info": lambda X, _: mutual_information(X, classes)}
         redundancies = {"correlation": partial(correlation, y=classes)}
-        self.relevance_ = _measured(self.relevance, "relevance", relevances, (rows, classes), (d,))
+        self.relevance_ = _measured(self.relevance, "relevance", relevances, (rows, labels), (d,))
         self.redundancy_ = _measured(self.redundancy, "redundancy", redundancies, (rows,), (d, d))
         likeness = 0.5 * float(self.redundancy_weight) * (self.redundancy_ + self.redundancy_.T)
         np.fill_diagonal(likeness, 0.0)
@@ -168,6 +168,8 @@ def correlation(X: Float, y: NDArray[np.intp] | None = None) -> Float:
     seen = (~np.isnan(X)).astype(np.float64)
     count = np.maximum(seen.sum(axis=0), 1.0)
     filled = np.where(seen > 0, X, 0.0)
+    largest = np.abs(filled).max(axis=0, initial=0.0)
+    filled /= np.where(largest > 0, largest, 1.0)  # squares of any scale are then finite
     filled = np.where(seen > 0, filled - filled.sum(axis=0) / count, 0.0)  # centred for the sake of rounding
     spread = np.sqrt(np.square(filled).sum(axis=0) / count)
     filled /= np.where(spread > 0, spread, 1.0)
@@ -206,8 +208,8 @@ def _quantile_bins(values: Float, n_classes: int) -> NDArray[np.intp]:
     return np.searchsorted(np.unique(edges), values, side="left")
 
 
-def _classes(y: Any, n: int) -> NDArray[np.intp]:
-    """Codes of the classes, or of quantile bins where y is a measurement."""
+def _classes(y: Any, n: int) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """y as an array (n,), and codes of its classes, or of quantile bins where y is a measurement."""
     if y is None:
         raise InputError("QUBOFeatureSelector requires y to be passed, but the target y is None")
     try:
@@ -219,8 +221,8 @@ def _classes(y: Any, n: int) -> NDArray[np.intp]:
     except ValueError as error:
         raise error if isinstance(error, InputError) else InputError(str(error)) from None
     if kind == "continuous":
-        return _quantile_bins(_validate.vector(labels, name="y"), 2)
-    return np.unique(labels, return_inverse=True)[1]
+        return labels, _quantile_bins(_validate.vector(labels, name="y"), 2)
+    return labels, np.unique(labels, return_inverse=True)[1]
 
 
 def _measured(
