@@ -1,4 +1,4 @@
-"""`python -m benchmarks.compare [density] [qubo] [noise] [loop] [line]`: ratios of median times, one thread each, one process.
+"""`python -m benchmarks.compare [CONTEST ...]`: ratios of median times to peers, one thread each, one process.
 
 A ratio above 1 says how many times longer the peer took; below 1 the peer was quicker. Absent peers are named.
 """
