@@ -106,15 +106,22 @@ def _open_loop() -> None:
 
 def _solvers() -> None:
     import numpy as np
+    from scipy import sparse
 
-    from ..qubo import solve_qubo, solve_qubo_batch
+    from ..qubo import solve_ising, solve_qubo, solve_qubo_batch
 
     Q = np.random.default_rng(0).normal(size=(24, 24))
     solve_qubo_batch(Q[None], cardinality=6, random_state=0)
     for algorithm in ("auto", "bsb"):
         solve_qubo_batch(Q[None], algorithm=algorithm, random_state=0)
-    for algorithm in ("bsb", "dsb", "annealing", "tabu"):
-        solve_qubo(Q, algorithm=algorithm, n_replicas=2, n_steps=10, random_state=0)
+    whole = np.round(3 * Q)
+    few = sparse.diags_array(whole.diagonal(1), offsets=1)
+    for couplings in (Q, whole, 1_000 * whole, few, few / 3):  # each is kept in a type of its own
+        for algorithm in ("bsb", "dsb", "annealing", "tabu"):
+            solve_qubo(couplings, algorithm=algorithm, n_replicas=2, n_steps=10, random_state=0)
+    pairs = np.triu(whole, 1) + np.triu(whole, 1).T
+    for couplings in (pairs, pairs / 3):
+        solve_ising(couplings, n_replicas=1, n_steps=10, random_state=0)
     solve_qubo(Q, cardinality=6, prove=True, random_state=0)
 
 

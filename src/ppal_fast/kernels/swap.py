@@ -223,6 +223,8 @@ def swap_batch(Q: Array, k: int, most: int, enough: int, seeds: Array, chosen: A
     """
     n = Q.shape[1]
     m = (n + PAD - 1) // PAD * PAD
+    if m % 512 == 0:
+        m += PAD  # rows at a distance of 2 kB evict each other from the cache while W is transposed
     W, d = np.zeros((m, m), np.float32), np.full(m, HUGE)
     g, bar, lowest = np.empty(m, np.float32), np.empty(m, np.float32), np.empty(m, np.float32)
     members, best, order = np.empty(k, np.int32), np.empty(k, np.int32), np.arange(n).astype(np.int32)
