@@ -24,7 +24,7 @@ from ppal_fast.wire import Belt
 
 N_THREADS, N_BODIES = 4, 1_000
 REPEATED = 100  # one item in so many comes twice
-SWAP_EVERY = 5.0  # seconds; a new scorer begins with no allowance of queries, so each exchange costs a few
+SWAP_EVERY = 5.0  # seconds
 EDGES = np.array([5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, np.inf])  # microseconds
 
 
@@ -166,10 +166,12 @@ def main() -> int:
 def run(folder: Path, told: argparse.Namespace) -> bool:
     m = models(folder, told.queries_per_hour)
     line = [LineScorer.load(m.files[0])]
-    good = soak(
-        "decide, full speed", m, told.items, lambda *rest: through_scorer(line, m, *rest),
-        lambda scorer: line.__setitem__(0, scorer),
-    )
+
+    def exchange(scorer: LineScorer) -> None:
+        scorer.take_pace(line[0])
+        line[0] = scorer
+
+    good = soak("decide, full speed", m, told.items, lambda *rest: through_scorer(line, m, *rest), exchange)
     n_paced = int(told.rate * told.seconds)
     for name, n, rate in (("belt, full speed", told.items, None), ("belt, paced", n_paced, told.rate / N_THREADS)):
         path = folder / name

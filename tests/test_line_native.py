@@ -63,7 +63,7 @@ int main(int argc, char **argv) {
 WARN = ["-Wall", "-Wextra", "-Werror"]
 COMPILERS = {
     "C99": ["gcc", "-std=c99", "-pedantic", "-O2", *WARN],
-    "C++ -O0": ["g++", "-x", "c++", "-O0", *WARN],
+    "C++ -O0, baseline vectors": ["g++", "-x", "c++", "-O0", "-DPPAL_LINE_WIDE=", *WARN],
     "C++ -O3 -march=native": ["g++", "-x", "c++", "-O3", "-march=native", "-ffp-contract=fast", *WARN],
     "Clang": ["clang", "-std=c99", "-O2", "-march=native", *WARN],
 }
@@ -147,7 +147,7 @@ def caller(tmp_path_factory: pytest.TempPathFactory) -> Any:
     root = str(Path(ppal_fast.__file__).parents[1])
     built = subprocess.run(
         [sys.executable, "build_caller.py"], cwd=folder, capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": root, "CFLAGS": "-O0"},
+        env={**os.environ, "PYTHONPATH": root, "CFLAGS": "-O0 -DPPAL_LINE_WIDE="},
     )
     assert built.returncode == 0, built.stderr
     sys.path.insert(0, str(folder))

@@ -42,10 +42,10 @@ def loop(request: pytest.FixtureRequest) -> PPAL:
     return learned(request.param)
 
 
-def asked(scorer: LineScorer, clock: Clock, n: int, seconds: float) -> int:
+def asked(scorer: LineScorer, clock: Clock, n: int, seconds: float, first: int = 0) -> int:
     """How many of n items that come ``seconds`` apart are queries."""
     count = 0
-    for i in range(n):
+    for i in range(first, first + n):
         clock.now += seconds
         count += scorer.decide(STREAM.X[i % len(STREAM)]).query
     return count
@@ -108,6 +108,36 @@ def test_a_batch_shares_what_its_items_would_have_spent(loop: PPAL) -> None:
     assert 0.4 * 400 < count < 2.5 * 400, "one hour"
 
 
+def test_an_exchange_of_models_keeps_the_pace(loop: PPAL) -> None:
+    """Exchanged every few seconds, two models together ask at the rate of one that stays."""
+    clock = Clock()
+    staying, one, other = (LineScorer.from_ppal(loop, queries_per_hour=600, clock=clock) for _ in range(3))
+    expected = asked(staying, clock, 20_000, 0.18)
+    count = 0
+    for first in range(0, 20_000, 25):
+        count += asked(one, clock, 25, 0.18, first)
+        other.take_pace(one)
+        one, other = other, one
+    assert expected > 240 and 0.8 * expected < count < 1.2 * expected
+
+
+def test_a_private_scorer_takes_no_pace_from_one_that_charges_what_was_asked() -> None:
+    clock = Clock()
+    public, private = (
+        LineScorer.from_ppal(learned(unit), queries_per_hour=3600, clock=clock) for unit in (None, "record")
+    )
+    public.decide(STREAM.X[0]), private.decide(STREAM.X[0])
+    clock.now += 900.0
+    public.decide(np.full(50, np.nan)), private.decide(np.full(50, np.nan))
+    private.take_pace(public)
+    assert asked(private, clock, 200, 0.0) > 50, "its own allowance is as it was"
+    fresh = LineScorer.from_ppal(learned("record"), queries_per_hour=3600, clock=clock)
+    fresh.take_pace(public)
+    assert asked(fresh, clock, 200, 0.0) == 0
+    fresh.take_pace(private)
+    assert asked(fresh, clock, 200, 0.0) > 50
+
+
 def test_under_unit_record_an_item_is_asked_whatever_the_others_are() -> None:
     """The forced transcript of contract 6: the same clock, model and coins, other items before, the same decisions."""
     loop = learned("record")
@@ -116,8 +146,11 @@ def test_under_unit_record_an_item_is_asked_whatever_the_others_are() -> None:
         clock = Clock()
         kernel = Scorer(image, (0, 1), Decision, clock, 12345)
         found = []
-        for x in [*first, *STREAM.X[1000:3000]]:
+        for i, x in enumerate([*first, *STREAM.X[1000:3000]]):
             clock.now += 1.0
+            if i == 1500:
+                old, kernel = kernel, Scorer(image, (0, 1), Decision, clock, 54321)
+                kernel.take_pace(old)
             decision = kernel.decide(x)
             found.append(decision is not None and decision.query)
         return found[len(first):]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import signal
 import threading
@@ -17,6 +18,7 @@ from wire_peers import N_ITEMS, cells, drawn, message, scorer, session_folder
 from ppal_fast import LineScorer, Session
 from ppal_fast.errors import InputError, SessionError
 from ppal_fast.kept import KeptItems, kept_items
+from ppal_fast.line.image import paced
 from ppal_fast.wire import Belt, ModelFile
 
 
@@ -304,6 +306,33 @@ def test_four_threads_and_a_change_of_model_lose_double_and_mix_nothing() -> Non
     assert {a["model"] for a in answers} == set(expected)
     for a in answers:
         assert a["probability"] == expected[a["model"]][a["item"] % N_ITEMS]
+
+
+def test_a_clock_that_jumps_brings_no_flood_and_no_silence_and_an_exchange_keeps_the_pace() -> None:
+    now = 1e6
+    image = paced(scorer()._image, 40.0)
+
+    def model() -> LineScorer:
+        return LineScorer(image, clock=lambda: now)
+
+    belt = Belt(model())
+
+    def asked(n: int) -> int:
+        """Of n items 0.9 seconds apart, each with a model of its own."""
+        nonlocal now
+        before = belt.counts["asked"]
+        for _ in range(n):
+            now += 0.9
+            belt.swap(model())
+            decided(belt, message(belt.counts["decided"], belt.counts["decided"]))
+        return belt.counts["asked"] - before
+
+    assert 25 <= asked(4_000) <= 45, "an hour, from an empty allowance"
+    for jump in (86_400.0, -86_400.0, math.inf, -math.inf, math.nan):
+        before, now = now, now + jump
+        decided(belt, message(f"{jump}", 0))
+        now = now if math.isfinite(now) else before
+        assert 4 <= asked(1_000) <= 26, "a quarter of an hour's ten, and at most a full allowance of ten more"
 
 
 def test_a_model_file_is_read_again_when_it_changes_and_a_damaged_one_is_said_once(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire_peers import Cable, Running, free_port, message, scorer, session_folder, until
+from wire_peers import Cable, Running, drawn, free_port, message, scorer, session_folder, until
 
-from ppal_fast import LineScorer
+from ppal_fast import LineScorer, Session
 from ppal_fast.errors import InputError
 from ppal_fast.kept import kept_items
 from ppal_fast.wire import Belt
@@ -181,6 +181,7 @@ def test_a_cut_connection_brings_items_again_and_decisions_once_each(broker: Bro
             machine.send(message(row, row))
             if row in (100, 250):
                 until(lambda row=row: len(machine.answers) > row // 5)
+                until(lambda row=row: len([s for s in line.said if "connected" in s]) == 1 + row // 250)
                 cable.cut()
         until(lambda: len(machine.answers) == 400)
         line.end()
@@ -291,6 +292,26 @@ def test_what_cannot_start_is_one_line_and_status_2(tmp_path: Path, capsys: pyte
         assert says in told and told.count("\n") == 1
     handler = signal.getsignal(signal.SIGTERM)
     assert handler == signal.SIG_DFL, "the command leaves the signals as they were"
+
+
+@needs_broker
+def test_the_command_refuses_a_private_model_without_the_session_whose_ledger_holds_it(
+    broker: Broker, tmp_path: Path
+) -> None:
+    pytest.importorskip("typer")
+    table, folder, model = drawn().table, tmp_path / "s", tmp_path / "model"
+    with Session.create(folder, table, learner="class-mean", strategy="random", classes=[0, 1], epsilon=4.0,
+                        delta=1e-5, unit="record", n_per_round=100, n_rounds=1, random_state=0) as session:
+        rows = session.ask()
+        session.tell(rows, drawn().y[rows])
+        LineScorer.from_ppal(session.ppal).save(model)
+    start = command("line", model, "--mqtt", broker.address)
+    refused = subprocess.run(start, capture_output=True, text=True)
+    assert refused.returncode == 2 and refused.stderr.count("\n") == 1 and "ledger" in refused.stderr
+    line = subprocess.Popen([*start, "--ledger", folder], stdout=subprocess.PIPE, text=True)
+    assert line.stdout is not None and "decides;" in line.stdout.readline() and "are answered" in line.stdout.readline()
+    line.send_signal(signal.SIGTERM)
+    assert "0 items decided" in line.communicate(timeout=60)[0] and line.returncode == 0
 
 
 @pytest.mark.parametrize(

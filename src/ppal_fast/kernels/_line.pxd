@@ -19,6 +19,7 @@ cdef extern from "ppal_fast/line.h" nogil:
         int64_t n_work
         int64_t n_text
         int64_t n_labelled
+        int64_t feedback
         double threshold
         double queries_per_hour
         const char *text

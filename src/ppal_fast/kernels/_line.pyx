@@ -123,6 +123,13 @@ cdef class Scorer:
                 ppal_line_watch(&self.model, &self.watch, verdicts[i].unusual)
         return -1
 
+    def take_pace(self, Scorer other):
+        """Go on with the allowance of another scorer; its own coins stay."""
+        cdef uint64_t coins = self.pace.coins
+        if self.model.feedback or not other.model.feedback:  # what was asked may not pace a private model
+            self.pace = other.pace
+            self.pace.coins = coins
+
     def drift(self):
         """(items watched, unusual ones, evidence, item of the alarm or 0)."""
         return self.watch.n_items, self.watch.n_unusual, self.watch.evidence, self.watch.alarm_at

@@ -182,6 +182,14 @@ class LineScorer:
         self._fill(values, found, None, watched=True)
         return found
 
+    def take_pace(self, other: LineScorer) -> None:
+        """Go on with the query allowance of the scorer that this one replaces; one clock must serve both.
+
+        A scorer under unit record or owner takes none from one that charges what was asked, and begins with nothing:
+        its queries may not depend on the items before (docs/line.md).
+        """
+        self.kernel.take_pace(other.kernel)
+
     # Drift
 
     def drift(self) -> Drift:

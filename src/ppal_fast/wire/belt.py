@@ -54,7 +54,7 @@ class Belt:
     def __init__(self, scorer: LineScorer, session: str | Path | None = None, *, capacity: int = CAPACITY) -> None:
         _validate.integer(1, capacity=capacity)
         self.counts = {"decided": 0, "asked": 0, "repeated": 0, "refused": 0}
-        self.swap(scorer)
+        self._begin(scorer)
         self._lock = threading.Lock()
         folder = None if session is None else require_session(session)
         self._record = AnswerRecord(folder, capacity=capacity)
@@ -70,7 +70,12 @@ class Belt:
         return self._model.model_id
 
     def swap(self, scorer: LineScorer) -> None:
-        """Decide with another model from the next item on; items in work keep the one that they began with."""
+        """Decide with another model from the next item on, at the pace so far (``LineScorer.take_pace``); items in work
+        keep the one that they began with."""
+        scorer.take_pace(self._model.scorer)
+        self._begin(scorer)
+
+    def _begin(self, scorer: LineScorer) -> None:
         self._model = _Model(scorer, CellReader(scorer), scorer.model_id)
 
     def answer(self, message: bytes) -> Reply:

@@ -38,7 +38,7 @@ MOST_IN_FLIGHT = 10  # of the replies, sent and not yet acknowledged: what the m
 SESSION_EXPIRY = 7 * 24 * 3600  # seconds
 PATIENCE = 10.0  # seconds for the broker's first answer
 FAREWELL = 2.0  # seconds for the last acknowledgements
-SHORTEST_WAIT, LONGEST_WAIT = 1, 10  # seconds between attempts to connect again
+SHORTEST_WAIT, LONGEST_WAIT = 0.1, 10.0  # seconds between attempts to connect again
 
 
 def serve(
@@ -90,7 +90,7 @@ class _Line:
             CallbackAPIVersion.VERSION2, client_id=name, protocol=MQTTProtocolVersion.MQTTv5, **options
         )
         client.max_inflight_messages = MOST_IN_FLIGHT
-        client.reconnect_delay_set(SHORTEST_WAIT, LONGEST_WAIT)
+        client.reconnect_delay_set(SHORTEST_WAIT, LONGEST_WAIT)  # type: ignore[arg-type]  # seconds, parts too
         client.on_socket_open = send_at_once
         return client
 

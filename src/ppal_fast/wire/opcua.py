@@ -104,13 +104,14 @@ class _Line:
         while not self.stop.is_set():
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + 1.0
-                await client.check_connection()
                 self._report_dropped()
                 await asyncio.to_thread(self.every_second)
             try:
-                await self._answer(await asyncio.wait_for(self._items.get(), 0.2))
-            except TimeoutError:
-                continue
+                item = await asyncio.wait_for(self._items.get(), 0.2)
+            except TimeoutError:  # nothing came: is the server there?
+                await client.check_connection()
+            else:
+                await self._answer(item)
 
     async def _answer_waiting(self) -> None:
         while not self._items.empty():

@@ -44,8 +44,10 @@
 #define PPAL_LINE_INLINE static inline
 #define PPAL_LINE_ENTRY static
 #endif
-/* Wider vectors give the same bits sooner: where the program's loader can choose, it takes the widest of the machine. */
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && __GNUC__ >= 12 && !defined(__clang__) \
+/* Wider vectors give the same bits sooner: where the program's loader can choose, it takes the widest of the machine.
+ * Defined as nothing, it saves two thirds of the compiler's time. */
+#ifdef PPAL_LINE_WIDE
+#elif defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && __GNUC__ >= 12 && !defined(__clang__) \
     && !defined(__AVX512F__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define PPAL_LINE_WIDE __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
 #else
@@ -101,7 +103,6 @@ PPAL_LINE_INLINE double ppal_line_labelled(const ppal_line *m, const ppal_line_r
     return log_density + ppal_line_log_sum(room->rows, m->n_labelled) - m->log_labelled;
 }
 
-/* Decide one item. work: model->n_work doubles; probabilities: model->n_classes doubles, or NULL. */
 PPAL_LINE_INLINE ppal_line_status ppal_line_decided(
     const ppal_line *m, const double *x, double *work, double *probabilities, ppal_line_verdict *verdict
 ) {
@@ -134,12 +135,6 @@ PPAL_LINE_INLINE ppal_line_status ppal_line_decided(
     return PPAL_LINE_OK;
 }
 
-PPAL_LINE_WIDE PPAL_LINE_ENTRY ppal_line_status ppal_line_decide(
-    const ppal_line *model, const double *x, double *work, double *probabilities, ppal_line_verdict *verdict
-) {
-    return ppal_line_decided(model, x, work, probabilities, verdict);
-}
-
 /* Decide n items, (n, n_columns) row by row; probabilities (n, n_classes) or NULL. Returns how many were decided: n, or
  * the position of the first with an infinite value. */
 PPAL_LINE_WIDE PPAL_LINE_ENTRY int64_t ppal_line_decide_many(
@@ -152,6 +147,13 @@ PPAL_LINE_WIDE PPAL_LINE_ENTRY int64_t ppal_line_decide_many(
         if (ppal_line_decided(model, items + i * model->n_columns, work, own, verdicts + i)) break;
     }
     return i;
+}
+
+/* Decide one item. work: model->n_work doubles; probabilities: model->n_classes doubles, or NULL. */
+PPAL_LINE_ENTRY ppal_line_status ppal_line_decide(
+    const ppal_line *model, const double *x, double *work, double *probabilities, ppal_line_verdict *verdict
+) {
+    return ppal_line_decide_many(model, x, 1, work, probabilities, verdict) ? PPAL_LINE_OK : PPAL_LINE_INFINITE;
 }
 
 #if defined(__clang__)
