@@ -28,7 +28,8 @@ from .proof import prove_minimum
 from .search import RUNS, Clock, Pool, add_flips, run_all, search
 
 Array = NDArray[Any]
-# of a batch problem, see kernels/swap.py, swap_batch: 10 meetings missed the best known set of 2 problems in 1,000
+# of a batch problem, see kernels/swap.py, swap_batch: they miss the best known set of one problem in 15,000 of normal
+# couplings and of one in 1,000 of couplings +-1; 15 meetings missed six of the former
 MOST_WALKS, ENOUGH_MEETINGS = 120, 18
 BATCH_WORK = 100_000  # couplings of the problems between two looks at the signals: milliseconds
 ALGORITHMS = ("auto", "bsb", "dsb", "annealing", "tabu", "swap")
