@@ -19,7 +19,8 @@ from ppal_fast.kernels import reference
 from ppal_fast.qubo import io as qubo_io
 from ppal_fast.qubo import select_batch
 from ppal_fast.qubo.cardinality import FixedCardinality
-from ppal_fast.qubo.plan import luby
+from ppal_fast.qubo.model import from_ising
+from ppal_fast.qubo.plan import are_side_by_side, luby
 from ppal_fast.qubo.proof import prove_minimum
 from ppal_fast.qubo.search import Clock
 
@@ -108,6 +109,24 @@ def test_runs_that_go_on_from_others_do_not_depend_on_the_threads() -> None:
     assert one.energy <= solve_qubo(Q, **settings).energy
 
 
+@pytest.mark.parametrize("family", ["unit couplings", "small whole biases"])
+def test_replicas_side_by_side(family: str, rng: np.random.Generator) -> None:
+    """The runs of "auto" on sparse problems of small whole numbers."""
+    n = 600
+    signs = sparse.random_array((n, n), density=4 / n, rng=rng, data_sampler=lambda size: rng.choice([-1.0, 1.0], size))
+    J, h = sparse.triu(signs, 1) + sparse.triu(signs, 1).T, rng.integers(-2, 3, n) * (family != "unit couplings")
+    assert are_side_by_side(from_ising(J, h))
+    settings: dict[str, Any] = {"random_state": 3, "n_replicas": 8, "n_steps": 100, "n_solutions": 3}
+    one, two = (solve_ising(J, h, n_jobs=jobs, **settings) for jobs in (1, 2))
+    assert_array_equal(one.states, two.states)
+    for state, energy in zip(one.states.astype(float), one.energies, strict=True):
+        assert h @ state + 0.5 * (state @ (J @ state)) == energy
+    first = solve_ising(J, h, random_state=3, n_replicas=1, n_steps=100)  # an ordinary run
+    assert one.energy <= first.energy - (family == "unit couplings")
+    assert solve_ising(J, h, target=one.energy, random_state=4, time_limit=60).energy <= one.energy
+    assert solve_ising(J, h, target=2 * one.energy, random_state=4, time_limit=0.1).energy > 2 * one.energy
+
+
 @pytest.mark.parametrize("cardinality", [None, 5])
 @pytest.mark.parametrize("algorithm", ["auto", "bsb", "dsb", "annealing"])
 def test_batches(algorithm: str, cardinality: int | None, rng: np.random.Generator) -> None:
@@ -175,8 +194,11 @@ def test_time_limit_and_target(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
-def test_ctrl_c(n_jobs: int, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("sparse_whole", [False, True])
+def test_ctrl_c(n_jobs: int, sparse_whole: bool, rng: np.random.Generator) -> None:
     Q = problem("real", 200, rng)
+    if sparse_whole:  # replicas side by side
+        Q = sparse.random_array((2_000, 2_000), density=0.002, rng=rng).ceil()
     solve_qubo(Q, n_replicas=2, n_steps=2, random_state=0)
     timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
     timer.start()

@@ -229,3 +229,16 @@ def ising_energy(J: NDArray[Any], h: NDArray[Any], s: NDArray[Any]) -> float:
 def local_fields(J: NDArray[Any], b: NDArray[Any], s: NDArray[Any]) -> NDArray[Any]:
     """h = J s + b."""
     return np.array([b[i] + sum(J[i, j] * int(s[j]) for j in range(len(s))) for i in range(len(s))])
+
+
+def annealed(
+    J: NDArray[Any], b: NDArray[Any], s: NDArray[Any], exponentials: NDArray[Any], temperatures: NDArray[Any]
+) -> NDArray[Any]:
+    """The end of Metropolis sweeps, one for each temperature; spin i of sweep t turns when dE <= T e_ti."""
+    s = s.copy()
+    for e, temperature in zip(exponentials, temperatures, strict=True):
+        for i in range(len(s)):
+            rise = -2.0 * s[i] * (J[i] @ s + b[i])
+            if rise / 2 <= np.float32(0.5) * temperature * e[i]:
+                s[i] = -s[i]
+    return s

@@ -16,6 +16,7 @@ from scipy import sparse
 from .. import _validate
 from ..errors import InputError
 from ..kernels import bifurcation, fields
+from ..kernels.multispin import MOST_BONDS
 
 Array = NDArray[Any]
 DENSITY_OF_CSR = 0.1  # below it rows of indices beat whole rows, measured at n = 500 to 2000
@@ -64,6 +65,20 @@ class Model:
         if pad:
             weights, b = np.pad(weights, (0, pad)), np.pad(b, (0, pad))
         return weights, self.indptr, self.indices, b
+
+    @cached_property
+    def bonds(self) -> tuple[Array, Array] | None:
+        """(bonds, indptr) of kernels/multispin.py, or None where a spin would have too many: a coupling of weight w is
+        w bonds, a bias is bonds to spin n, which is up."""
+        if self.couplings.ndim == 2 or not self.exact:
+            return None
+        J = sparse.csr_array((self.couplings / 2, self.indices, self.indptr), (self.n, self.n))
+        both = sparse.csr_array(sparse.hstack([J, sparse.csr_array(self.b[:, None])]))
+        weights = np.abs(both.data).astype(np.int64)
+        ends = np.concatenate([[0], np.cumsum(weights)])[both.indptr]
+        if np.diff(ends).max() > MOST_BONDS or ends[-1] == 0:
+            return None
+        return np.repeat(2 * both.indices + (both.data < 0), weights).astype(np.int32), ends.astype(np.int32)
 
     def start(self, s: Array) -> tuple[Array, float]:
         """Local fields and energy E of a state."""

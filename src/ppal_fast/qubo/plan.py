@@ -23,6 +23,13 @@ DEGREE_FOR_TABU = 30  # of sparse couplings: with 6 couplings a spin (n = 1500) 
 REHEAT = 64  # sweeps of the shortest reheat
 HOT = 0.8  # of the row rms: at 1 a mean-field spin glass freezes; above it sweeps are wasted
 HOT_AGAIN = 0.35, 0.5, 0.7  # at which a good state is left in patches, but not as a whole
+# 512 replicas side by side: random graphs of 1,000 to 5,000 spins, +-1 tori; smaller ones take milliseconds anyway
+LEAST_SIDE_BY_SIDE = 500
+HOT_REPLICAS, COLD_REPLICAS = 0.35, 0.1
+ELITE = 256  # distinct replicas that are reheated
+IN_VAIN = 8  # states without a gain after which no more are crossed
+REPLICA_SWEEPS = 2000  # of the shortest run; a quarter is the fall
+FIRST = 200  # sweeps of the ordinary run before them: easy targets need no more
 DENSE_WORK, SPARSE_SWEEPS = 0.2, 1e8  # see ``sweeps_of``
 
 
@@ -40,19 +47,30 @@ def runs(model: Model, algorithm: str, n_replicas: int | None, n_steps: int | No
     """Endless where n_replicas is None."""
     if algorithm == "bsb" and n_replicas is not None:
         n_replicas = -(-n_replicas // bifurcation.LANES)
+    side_by_side = algorithm == "auto" and are_side_by_side(model)
+    annealing = "replicas" if side_by_side else "annealing"
     if algorithm != "auto":
         cycle: tuple[str, ...] = (algorithm,)
     elif model.n <= MOST_FOR_TABU and (
         model.couplings.ndim == 2 or model.couplings.size >= DEGREE_FOR_TABU * model.n
     ):
-        cycle = ("tabu", "annealing")
+        cycle = ("tabu", annealing)
     else:
-        cycle = ("annealing", "annealing")  # two trees: while a run waits for its parents, the other thread has work
-    unit = {"tabu": 20 * model.n, "annealing": sweeps_of(model), "dsb": max(100, model.n // 5), "bsb": 200}
-    for r in itertools.count() if n_replicas is None else range(n_replicas):
+        cycle = (annealing, annealing)  # two trees: while a run waits for its parents, the other thread has work
+    most = max(100, int(SPARSE_SWEEPS / model.n))
+    unit = {"tabu": 20 * model.n, "annealing": sweeps_of(model), "dsb": max(100, model.n // 5), "bsb": 200,
+            "replicas": min(REPLICA_SWEEPS, most)}
+    if side_by_side:
+        yield Run("annealing", n_steps or min(FIRST, most), len(cycle), 0)
+    for r in itertools.count() if n_replicas is None else range(n_replicas - side_by_side):
         tree = r % len(cycle)
         length = luby(r // len(cycle))
         yield Run(cycle[tree], n_steps or length * unit[cycle[tree]], tree, length.bit_length() - 1)
+
+
+def are_side_by_side(model: Model) -> bool:
+    """Whether "auto" anneals 512 replicas at once."""
+    return model.n >= LEAST_SIDE_BY_SIDE and model.bonds is not None
 
 
 def sweeps_of(model: Model) -> int:
@@ -72,10 +90,10 @@ def luby(run: int) -> int:
         run -= 2 ** (size - 1) - 1
 
 
-def fall(model: Model, hot: float, sweeps: int) -> Array:
-    """The temperature of each sweep, float32: from ``hot`` times the row rms linearly to 0.05 of it, or geometrically
-    where some rows are so weak that they freeze below that."""
-    first, last = hot * model.row_rms, min(0.05 * model.row_rms, 0.1 * model.row_low)
+def fall(model: Model, hot: float, sweeps: int, cold: float = 0.05) -> Array:
+    """The temperature of each sweep, float32: from ``hot`` times the row rms linearly to ``cold`` of it, or
+    geometrically where some rows are so weak that they freeze below that."""
+    first, last = hot * model.row_rms, min(cold * model.row_rms, 2 * cold * model.row_low)
     steep = last < 0.02 * first
     return (np.geomspace if steep else np.linspace)(first, last, sweeps).astype(np.float32)
 

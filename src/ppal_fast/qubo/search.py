@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels import bifurcation, fields, local_search, pieces
+from ..kernels import bifurcation, fields, local_search, multispin, pieces
 from .model import Model
-from .plan import HOT, Run, fall, reheats, runs
+from .plan import COLD_REPLICAS, ELITE, HOT, HOT_REPLICAS, IN_VAIN, Run, are_side_by_side, fall, reheats, runs
 
 Array = NDArray[Any]
 RUNS = 32  # where neither their number nor a time limit is given
@@ -160,6 +160,57 @@ def annealing(model: Model, seed: int, sweeps: int, clock: Clock, target: float,
     return _ends(model, kept, kept_h, np.full(2, kept_energy), kept)
 
 
+def replicas(model: Model, seed: int, sweeps: int, clock: Clock, target: float, parents: list[Array]) -> list[Found]:
+    """512 falls side by side, a bit each, in a quarter of the sweeps. The best of them are crossed with the best state,
+    and reheated four times over; again and again, half as long."""
+    generator = np.random.default_rng(seed)
+    assert model.bonds is not None  # the plan has asked
+    bonds, indptr = model.bonds
+    state: Array = generator.integers(0, 2**64, (model.n + 1, multispin.WORDS), dtype=np.uint64)
+    state[-1] = ~np.uint64(0)  # biases are couplings to it
+    rng = generator.integers(0, 2**63, 1, dtype=np.uint64)
+    length, hot = max(4, sweeps // 4), HOT
+    kept, images = np.empty(0, np.int8), [image for parent in parents for image in (parent, -parent)]
+    while sweeps > 0:
+        temperatures = fall(model, hot, length, COLD_REPLICAS)
+        temperatures[-3:] = 0
+        for first, last in clock.slices(length):
+            multispin.anneal_replicas(bonds, indptr, state, rng, local_search.EXPONENTIALS, temperatures[first:last])
+        elite = _elite(multispin.energies(bonds, indptr, state), state[:-1])
+        if not len(kept):
+            kept = elite[0].copy()
+            kept_h, kept_energy = model.start(kept)
+            for image in images:
+                kept_energy = _keep(model, kept, kept_h, kept_energy, image)
+        gains = losses = 0
+        for image in elite:
+            before = kept_energy
+            for mirrored in (image, -image):
+                kept_energy = _keep(model, kept, kept_h, kept_energy, mirrored)
+            gains, losses = gains + (kept_energy < before), losses + (kept_energy == before)
+            if losses > IN_VAIN * (1 + gains):
+                break
+        sweeps -= length
+        if kept_energy <= target or clock.over():
+            break
+        elite[-1] = kept
+        words = np.packbits(elite > 0, axis=0, bitorder="little").T.copy().view(np.uint64)
+        state[:-1] = np.tile(words, multispin.REPLICAS // ELITE)
+        length, hot = max(4, length // 2) if hot == HOT else length, HOT_REPLICAS * generator.uniform(0.9, 1.1)
+    return _ends(model, kept, kept_h, np.full(2, kept_energy), kept)
+
+
+def _elite(energies: Array, state: Array) -> Array:
+    """(ELITE, n) int8: the best distinct replicas; where there are fewer, some come again."""
+    words, found = np.ascontiguousarray(state.T), dict[bytes, Array]()
+    for replica in np.argsort(energies, kind="stable"):
+        spins = (words[replica // 64] >> np.uint64(replica % 64)).astype(np.int8) & np.int8(1)
+        found.setdefault(spins.tobytes(), 2 * spins - 1)
+        if len(found) == ELITE:
+            break
+    return np.array(list(found.values()))[np.arange(ELITE) % len(found)]
+
+
 def _keep(model: Model, kept: Array, kept_h: Array, kept_energy: float, other: Array) -> float:
     """What is no worse in ``other`` is kept: piece by piece on sparse couplings, all or nothing on dense ones; the
     energy then."""
@@ -273,7 +324,9 @@ def _ends(model: Model, s: Array, h: Array, energy: Array, best: Array) -> list[
 
 
 Driver = Callable[[Model, int, int, Clock, float, list[Array]], list[Found]]
-DRIVERS: dict[str, Driver] = {"annealing": annealing, "tabu": tabu, "bsb": ballistic, "dsb": discrete}
+DRIVERS: dict[str, Driver] = {
+    "annealing": annealing, "replicas": replicas, "tabu": tabu, "bsb": ballistic, "dsb": discrete,
+}
 
 
 def search(
@@ -286,7 +339,9 @@ def search(
         wanted = (target - model.offset) / model.unit
         wanted += 1e-9 if model.exact else 1e-6 * model.row_rms * model.n
     if n_replicas is None and clock.time_limit is None:
-        n_replicas = RUNS * (4 if algorithm == "bsb" else 1)
+        n_replicas = RUNS * 4 if algorithm == "bsb" else RUNS
+        if algorithm == "auto" and are_side_by_side(model):
+            n_replicas = RUNS // 4
 
     def job(run: Run, seed: int, parents: list[Future[Array]], end: Future[Array]) -> None:
         try:
