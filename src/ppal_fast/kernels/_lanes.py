@@ -60,6 +60,21 @@ def _store(_typing: Any, array: Any, row: Any, value: Any) -> Any:
     return types.void(array, row, value), generate
 
 
+def _wished(_typing: Any, state: Any, bonds: Any, at: Any) -> Any:
+    """Row bonds[at] // 2 of state, each bit turned where bonds[at] is odd: without Numba's test for an index below 0,
+    which costs as much as the rest."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        made = context.make_array(signature.args[1])(context, builder, arguments[1])
+        at = context.cast(builder, arguments[2], signature.args[2], types.int64)
+        bond = builder.sext(builder.load(builder.gep(made.data, [at])), _WORD)
+        row = builder.shl(builder.lshr(bond, ir.Constant(_WORD, 1)), ir.Constant(_WORD, 3))
+        read = builder.load(_place(context, builder, signature.args[0], arguments[0], row), align=8)
+        return builder.xor(read, _broadcast(builder, builder.neg(builder.and_(bond, ir.Constant(_WORD, 1)))))
+
+    return lanes(state, bonds, at), generate
+
+
 def _raised(_typing: Any, array: Any, at: Any, by: Any) -> Any:
     """(array[at + lane] + by) // 2 in each lane."""
 
@@ -71,13 +86,8 @@ def _raised(_typing: Any, array: Any, at: Any, by: Any) -> Any:
     return lanes(array, at, by), generate
 
 
-def _either(_typing: Any, flag: Any) -> Any:
-    """All ones where the flag is 1, zeros where it is 0."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _broadcast(builder, builder.neg(context.cast(builder, arguments[0], signature.args[0], types.int64)))
-
-    return lanes(flag), generate
+def _full(_typing: Any) -> Any:
+    return lanes(), lambda _context, _builder, _signature, _arguments: _constant(-1)
 
 
 def _mask_of_bit(_typing: Any, value: Any, bit: Any) -> Any:
@@ -103,8 +113,9 @@ def _of(make: Callable[..., Any], number: int) -> Any:
 
 load: Any = intrinsic(_load)
 store: Any = intrinsic(_store)
+wished: Any = intrinsic(_wished)
 raised: Any = intrinsic(_raised)
-either: Any = intrinsic(_either)
+full: Any = intrinsic(_full)
 mask_of_bit: Any = intrinsic(_mask_of_bit)
 odd: Any = _of(lambda builder, a, b: builder.xor(a, b), 2)
 both: Any = _of(lambda builder, a, b: builder.and_(a, b), 2)

@@ -234,10 +234,11 @@ def local_fields(J: NDArray[Any], b: NDArray[Any], s: NDArray[Any]) -> NDArray[A
 def annealed(
     J: NDArray[Any], b: NDArray[Any], s: NDArray[Any], exponentials: NDArray[Any], temperatures: NDArray[Any]
 ) -> NDArray[Any]:
-    """The end of Metropolis sweeps, one for each temperature; spin i of sweep t turns when dE <= T e_ti."""
+    """The end of Metropolis sweeps, one for each temperature, of the even spins, then of the odd ones; spin i turns in
+    sweep t when dE <= T e_ti."""
     s = s.copy()
     for e, temperature in zip(exponentials, temperatures, strict=True):
-        for i in range(len(s)):
+        for i in (*range(0, len(s), 2), *range(1, len(s), 2)):
             rise = -2.0 * s[i] * (J[i] @ s + b[i])
             if rise / 2 <= np.float32(0.5) * temperature * e[i]:
                 s[i] = -s[i]
