@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import sparse
 
 from benchmarks.common import complete_ising, qubo_matrix
 from ppal_fast import solve_ising, solve_qubo, solve_qubo_batch
@@ -71,6 +72,32 @@ class TimeToTarget:
         return float(np.median([
             solve_ising(J, algorithm=algorithm, target=target, time_limit=10, random_state=seed).elapsed
             for seed in range(REPEATS)
+        ]))
+
+
+class SparseUnitCouplings:
+    """Seconds to within 0.1 % of the best of a long search: +-1 couplings on random graphs and on a torus."""
+
+    params = (["graph", "torus"],)
+    param_names = ("family",)
+    timeout = 300
+    LONG, SIDE = 5.0, 60
+
+    def track_seconds(self, family: str) -> float:
+        rng = np.random.default_rng(0)
+        n, each = (self.SIDE**2, 2) if family == "torus" else (2_000, 10)
+        i = np.repeat(np.arange(n), each)
+        j = rng.integers(0, n, len(i))
+        if family == "torus":
+            row, column = np.divmod(np.arange(n), self.SIDE)
+            right = row * self.SIDE + (column + 1) % self.SIDE
+            j = np.stack([right, (np.arange(n) + self.SIDE) % n], axis=1).ravel()
+        signs = rng.choice((-1.0, 1.0), len(i)) * (i != j)
+        J = sparse.csr_array((signs, (i, j)), shape=(n, n))
+        J = J + J.T
+        best = solve_ising(J, time_limit=self.LONG, random_state=99).energy
+        return float(np.median([
+            solve_ising(J, target=0.999 * best, time_limit=10, random_state=seed).elapsed for seed in range(REPEATS)
         ]))
 
 

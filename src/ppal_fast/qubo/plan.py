@@ -28,7 +28,7 @@ LEAST_SIDE_BY_SIDE = 500
 HOT_REPLICAS, COLD_REPLICAS = 0.35, 0.1
 ELITE = 256  # distinct replicas that are reheated
 IN_VAIN = 8  # states without a gain after which no more are crossed
-REPLICA_SWEEPS = 2000  # of the shortest run; a quarter is the fall
+REPLICA_SWEEPS = 4000  # of the shortest run; an eighth is the fall
 FIRST = 200  # sweeps of the ordinary run before them: easy targets need no more
 DENSE_WORK, SPARSE_SWEEPS = 0.2, 1e8  # see ``sweeps_of``
 

@@ -161,15 +161,15 @@ def annealing(model: Model, seed: int, sweeps: int, clock: Clock, target: float,
 
 
 def replicas(model: Model, seed: int, sweeps: int, clock: Clock, target: float, parents: list[Array]) -> list[Found]:
-    """512 falls side by side, a bit each, in a quarter of the sweeps. The best of them are crossed with the best state,
-    and reheated four times over; again and again, half as long."""
+    """512 falls side by side, a bit each, in an eighth of the sweeps. The best of them are crossed with the best state,
+    and reheated, each twice; again and again, half as long."""
     generator = np.random.default_rng(seed)
     assert model.bonds is not None  # the plan has asked
     bonds, indptr = model.bonds
     state: Array = generator.integers(0, 2**64, (model.n + 1, multispin.WORDS), dtype=np.uint64)
     state[-1] = ~np.uint64(0)  # biases are couplings to it
     rng = generator.integers(0, 2**63, 1, dtype=np.uint64)
-    length, hot = max(4, sweeps // 4), HOT
+    length, hot = max(4, sweeps // 8), HOT
     kept, images = np.empty(0, np.int8), [image for parent in parents for image in (parent, -parent)]
     while sweeps > 0:
         temperatures = fall(model, hot, length, COLD_REPLICAS)
