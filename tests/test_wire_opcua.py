@@ -139,6 +139,26 @@ def test_what_the_last_life_left_is_sent_first(machine: Machine, tmp_path: Path)
         assert machine.decisions == [told] and not belt.unconfirmed
 
 
+def test_a_decision_that_the_server_does_not_take_in_time_is_sent_again(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send, late = opcua._Line._send, [True]
+
+    async def once_late(line: Any, reply: Any) -> None:
+        if late and late.pop():
+            raise TimeoutError
+        await send(line, reply)
+
+    monkeypatch.setattr(opcua._Line, "_send", once_late)
+    with Belt(scorer()) as belt:
+        line = Running(opcua.serve, belt, machine.url, "ns=2;s=line")
+        machine.send(message("late", 1))
+        until(lambda: "late" in machine.answers)
+        line.end()
+        assert belt.counts["decided"] == 1 and not belt.unconfirmed
+    assert [said for said in line.said if "TimeoutError" in said]
+
+
 @pytest.mark.parametrize(
     ("url", "prefix", "says"),
     [

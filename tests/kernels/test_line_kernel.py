@@ -89,8 +89,8 @@ def random_encoder(rng: Rng, kind: str, cells: Cells) -> Any:
     if kind == "columns":
         return Columns()
     if kind == "trees":
-        trees = Trees(rng.integers(0, p, (5, 7)), rng.normal(size=(5, 7)))
-        return LeafComponents(random_latent(rng, p), trees, rng.normal(size=(5, 8, 6)))
+        trees = Trees(rng.integers(0, p, (13, 7)), rng.normal(size=(13, 7)))
+        return LeafComponents(random_latent(rng, p), trees, rng.normal(size=(13, 8, 6)))
     numbers = rng.permutation(len(cells.numeric))[: rng.integers(0, len(cells.numeric) + 1)].astype(np.intp)
     chosen = tuple(int(c) for c in rng.permutation(len(cells.categories))[: rng.integers(1, len(cells.categories) + 1)])
     return Products(cells, numbers, chosen, random_factors(rng, p) if rng.random() < 0.7 else None)

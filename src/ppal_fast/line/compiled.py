@@ -195,7 +195,8 @@ def _split_parts(trees: SplitTrees, leaf_probabilities: Float, n_cells: int) -> 
         place[:, 2 * node + 2] = place[:, node] + n_trees * 2**level
     first = n_trees * (2 ** np.floor(np.log2(np.arange(1, n_nodes + 1))).astype(np.intp) - 1)  # of a node's level
     position = (place[:, :n_nodes] + first).ravel()
-    order = np.argsort(trees.column.ravel(), kind="stable")
+    # of a column by threshold, so that an item's comparisons change their answer once
+    order = np.lexsort((trees.threshold.ravel(), trees.column.ravel()))
     right = np.empty(len(position))
     right[position] = trees.right.ravel()
     share = np.empty_like(leaf_probabilities)

@@ -73,6 +73,7 @@ class _Line:
         self._name = uuid.uuid4().hex.encode()
         self._left = belt.unconfirmed  # by the last life
         self._connection = 0  # of the inlet, counted
+        self._up = False  # the inlet; an acknowledgement before the broker has sent the item again would break it
         self._ready = threading.Event()
         self._closing = False
         self._room = threading.Semaphore(WINDOW)
@@ -144,6 +145,7 @@ class _Line:
             self._fail(InputError(f"the MQTT broker at {self.host}:{self.port} refused the connection ({reason})"))
             return
         self._connection += 1
+        self._up = True
         items = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
         client.subscribe([(f"{self.prefix}/items", items), (f"{self.prefix}/line", SubscribeOptions(qos=0))])
         if self._connection == 1:
@@ -157,6 +159,7 @@ class _Line:
         self._ready.set()
 
     def _on_disconnect(self, client: Client, _: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
+        self._up = False
         if not self._closing:
             self.say(f"the connection to {self.host}:{self.port} broke ({reason}); trying again")
 
@@ -210,7 +213,7 @@ class _Line:
         """The broker has the reply."""
         if told.item is not None:
             self.belt.confirm(told.item)
-        if told.packet and told.connection == self._connection:
+        if told.packet and self._up and told.connection == self._connection:
             self.inlet.ack(told.packet, 1)
         self._room.release()
 

@@ -3,6 +3,8 @@
  *     x -> cells z -> psi -> A = (psi - mean) P, clipped at a radius -> softmax(W phi)
  */
 
+enum { PPAL_LINE_TREES_AT_ONCE = 10 }; /* walked side by side: one's memory is fetched while another compares */
+
 /* Scratch of one decision, cut from the caller's block. */
 typedef struct {
     double *z, *term, *factors_0, *factors_1, *components_0, *components_1, *packed, *psi, *phi, *votes, *rows, *logs, *go, *share;
@@ -238,20 +240,31 @@ PPAL_LINE_INLINE void ppal_line_products(const ppal_line *m, const ppal_line_roo
     }
 }
 
-/* Components of the leaves that the filled cells fall into, summed over complete trees. */
+/* Components of the leaves that the filled cells fall into, summed over complete trees; psi is
+ * written once for all trees that are walked side by side. */
 PPAL_LINE_INLINE void ppal_line_leaves(const ppal_line *m, const ppal_line_room *room) {
     const int64_t n_nodes = ((int64_t)1 << m->leaf_depth) - 1;
-    int64_t t, j, level;
+    int64_t t, j, k, level;
     for (j = 0; j < m->n_cells; j++) room->term[j] = ppal_line_filled(m, room, m->fill, j);
     for (j = 0; j < m->n_psi; j++) room->psi[j] = 0.0;
-    for (t = 0; t < m->n_leaf_trees; t++) {
-        const int32_t *const column = m->leaf_column + t * n_nodes;
-        const double *const threshold = m->leaf_threshold + t * n_nodes, *component;
-        int64_t node = 0;
+    for (t = 0; t < m->n_leaf_trees; t += PPAL_LINE_TREES_AT_ONCE) {
+        const int64_t left = m->n_leaf_trees - t, most = PPAL_LINE_TREES_AT_ONCE, n = left < most ? left : most;
+        const double *component[PPAL_LINE_TREES_AT_ONCE];
+        int64_t node[PPAL_LINE_TREES_AT_ONCE] = {0};
         for (level = 0; level < m->leaf_depth; level++)
-            node = 2 * node + 1 + (room->term[column[node]] > threshold[node]);
-        component = m->leaf_component + (t * (n_nodes + 1) + node - n_nodes) * m->n_psi;
-        for (j = 0; j < m->n_psi; j++) room->psi[j] += component[j];
+            for (k = 0; k < PPAL_LINE_TREES_AT_ONCE; k++) {
+                const int64_t at = (k < n ? t + k : t) * n_nodes + node[k];
+                node[k] = 2 * node[k] + 1 + (room->term[m->leaf_column[at]] > m->leaf_threshold[at]);
+            }
+        for (k = 0; k < n; k++)
+            component[k] = m->leaf_component + ((t + k) * (n_nodes + 1) + node[k] - n_nodes) * m->n_psi;
+        if (n == PPAL_LINE_TREES_AT_ONCE)
+            for (j = 0; j < m->n_psi; j++) {
+                double sum = room->psi[j];
+                for (k = 0; k < PPAL_LINE_TREES_AT_ONCE; k++) sum += component[k][j];
+                room->psi[j] = sum;
+            }
+        else for (k = 0; k < n; k++) for (j = 0; j < m->n_psi; j++) room->psi[j] += component[k][j];
     }
 }
 

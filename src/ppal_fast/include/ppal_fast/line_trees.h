@@ -1,7 +1,5 @@
 /* Trees: those that send a missing cell both ways, and forests on filled cells. Part of line.h. */
 
-enum { PPAL_LINE_TREES_AT_ONCE = 8 };
-
 /* Class shares in the leaves of complete trees; a missing cell goes both ways. Nodes are kept level by level, all trees
  * of a level together: go (share of what reaches a node that goes right) is the missing cell's everywhere, and then
  * put right for the nodes of the few observed cells. */
@@ -26,8 +24,7 @@ PPAL_LINE_INLINE void ppal_line_splits(const ppal_line *m, const ppal_line_room 
         probabilities[i] = ppal_line_dot(share, m->split_share + i * n, n) / (double)m->n_split_trees;
 }
 
-/* Mix the votes of a forest on filled cells and phi into the probabilities. Several trees are walked side by side, so
- * that one's memory is fetched while another compares. */
+/* Mix the votes of a forest on filled cells and phi into the probabilities. */
 PPAL_LINE_INLINE void ppal_line_forest(const ppal_line *m, const ppal_line_room *room, double *probabilities) {
     const int64_t n_classes = m->n_classes, first = ppal_line_last_block(m);
     float *feature = room->features;
