@@ -22,7 +22,7 @@ from ppal_fast.qubo.cardinality import FixedCardinality
 from ppal_fast.qubo.model import from_ising
 from ppal_fast.qubo.plan import are_side_by_side, luby
 from ppal_fast.qubo.proof import prove_minimum
-from ppal_fast.qubo.search import Clock
+from ppal_fast.qubo.running import Clock
 
 ALGORITHMS = ("auto", "bsb", "dsb", "annealing", "tabu", "swap")
 FAMILIES = ("small whole", "large whole", "halves", "real", "sparse", "zero")

@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose
 from ppal_fast.kernels import reference
 from ppal_fast.qubo import proof, solve_qubo
 from ppal_fast.qubo.cardinality import FixedCardinality
-from ppal_fast.qubo.search import Clock
+from ppal_fast.qubo.running import Clock
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -119,6 +119,8 @@ def _solvers() -> None:
     for couplings in (Q, whole, 1_000 * whole, few, few / 3):  # each is kept in a type of its own
         for algorithm in ("bsb", "dsb", "annealing", "tabu"):
             solve_qubo(couplings, algorithm=algorithm, n_replicas=2, n_steps=10, random_state=0)
+    ring = sparse.diags_array(np.ones(999), offsets=1)  # of whole weights, and large enough for many replicas at once
+    solve_qubo(ring, n_replicas=2, n_steps=16, random_state=0)
     pairs = np.triu(whole, 1) + np.triu(whole, 1).T
     for couplings in (pairs, pairs / 3):
         solve_ising(couplings, n_replicas=1, n_steps=10, random_state=0)

@@ -25,7 +25,8 @@ from ..kernels import bifurcation, local_search, swap
 from .cardinality import FixedCardinality, add_neighbours, search_cardinality
 from .model import from_ising, from_qubo, square
 from .proof import prove_minimum
-from .search import RUNS, Clock, Pool, add_flips, run_all, search
+from .running import Clock, Pool, run_all
+from .search import RUNS, add_flips, search
 
 Array = NDArray[Any]
 # of a batch problem, see kernels/swap.py, swap_batch: they miss the best known set of one problem in 15,000 of normal

@@ -13,7 +13,7 @@ from scipy import sparse
 
 from ..errors import InputError
 from ..kernels import bifurcation, swap
-from .search import Clock, Pool, run_all
+from .running import Clock, Pool, run_all
 
 Array = NDArray[Any]
 LARGEST = 20_000  # variables: the couplings are held dense in float32, 1.6 GB there

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..kernels import branch_bound
 from .cardinality import FixedCardinality
-from .search import Clock
+from .running import Clock
 
 Array = NDArray[Any]
 SPREAD = 1e-3  # of the barrier at the end, in units of the width of the spectrum
