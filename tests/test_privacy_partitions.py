@@ -54,7 +54,7 @@ def test_a_name_of_one_unit_alone_shows_no_more_often_than_was_charged(
     too_many = shown > binom.ppf(0.9999, n, p)
     assert too_many == mutation
     if not mutation:
-        assert shown > 0.7 * n * p  # and the bound is not far off
+        assert shown > 0.5 * n * p  # and the bound is not far off: about 0.72 for units with three names
 
 
 def test_the_threshold_is_the_least_that_the_tail_allows() -> None:
