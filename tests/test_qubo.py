@@ -113,8 +113,9 @@ def test_runs_that_go_on_from_others_do_not_depend_on_the_threads() -> None:
 def test_replicas_side_by_side(family: str, rng: np.random.Generator) -> None:
     """The runs of "auto" on sparse problems of small whole numbers."""
     n = 600
-    signs = sparse.random_array((n, n), density=4 / n, rng=rng, data_sampler=lambda size: rng.choice([-1.0, 1.0], size))
-    J, h = sparse.triu(signs, 1) + sparse.triu(signs, 1).T, rng.integers(-2, 3, n) * (family != "unit couplings")
+    signs = sparse.triu(sparse.random_array((n, n), density=4 / n, random_state=rng), 1)
+    signs.data = rng.choice([-1.0, 1.0], signs.nnz)
+    J, h = signs + signs.T, rng.integers(-2, 3, n) * (family != "unit couplings")
     assert are_side_by_side(from_ising(J, h))
     settings: dict[str, Any] = {"random_state": 3, "n_replicas": 8, "n_steps": 100, "n_solutions": 3}
     one, two = (solve_ising(J, h, n_jobs=jobs, **settings) for jobs in (1, 2))
@@ -198,7 +199,7 @@ def test_time_limit_and_target(rng: np.random.Generator) -> None:
 def test_ctrl_c(n_jobs: int, sparse_whole: bool, rng: np.random.Generator) -> None:
     Q = problem("real", 200, rng)
     if sparse_whole:  # replicas side by side
-        Q = sparse.random_array((2_000, 2_000), density=0.002, rng=rng).ceil()
+        Q = sparse.random_array((2_000, 2_000), density=0.002, random_state=rng).ceil()
     solve_qubo(Q, n_replicas=2, n_steps=2, random_state=0)
     timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
     timer.start()

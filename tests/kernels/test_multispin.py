@@ -61,8 +61,8 @@ def test_replicas_of_a_word_end_as_far_apart_as_those_of_two() -> None:
     """They share their noise, and must not grow alike for that."""
     rng = np.random.default_rng(0)
     n = 400
-    J = sparse.random_array((n, n), density=0.02, rng=rng, data_sampler=lambda size: rng.choice((-1.0, 1.0), size))
-    J = sparse.triu(J, 1)
+    J = sparse.triu(sparse.random_array((n, n), density=0.02, random_state=rng), 1)
+    J.data = rng.choice((-1.0, 1.0), J.nnz)
     model = from_ising(sparse.csr_array(J + J.T), None)
     assert model.bonds is not None
     state = rng.integers(0, 2**64, (n + 1, multispin.WORDS), dtype=np.uint64)
