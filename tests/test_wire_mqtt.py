@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire_peers import Cable, Running, drawn, free_port, message, scorer, session_folder, until
+from wire_peers import Cable, Running, by_item, drawn, free_port, message, scorer, session_folder, until
 
 from ppal_fast import LineScorer, Session
 from ppal_fast.errors import InputError
@@ -104,11 +104,7 @@ class Machine:
 
     @property
     def answers(self) -> dict[Any, set[bytes]]:
-        """item -> the different decisions on it."""
-        found: dict[Any, set[bytes]] = {}
-        for told in list(self.decisions):
-            found.setdefault(json.loads(told)["item"], set()).add(told)
-        return found
+        return by_item(self.decisions)
 
     def send_until_answered(self, rows: range) -> None:
         """As a machine does that waits for its decisions: ask again where none came for a while."""

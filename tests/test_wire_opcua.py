@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire_peers import Cable, Running, free_port, message, scorer, session_folder, until
+from wire_peers import Cable, Running, by_item, free_port, message, scorer, session_folder, until
 
 from ppal_fast.errors import InputError
 from ppal_fast.kept import kept_items
@@ -33,19 +33,22 @@ class Machine:
         self._do(self._start())
 
     def close(self) -> None:
-        self._do(self._server.stop())
+        self._do(self._stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
+
+    async def _stop(self) -> None:
+        await self._server.stop()
+        left = asyncio.all_tasks() - {asyncio.current_task()}  # of sessions that a broken connection left open
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     def send(self, told: bytes) -> None:
         self._do(self._items.write_value(told.decode()))
 
     @property
     def answers(self) -> dict[Any, set[bytes]]:
-        """item -> the different decisions on it."""
-        found: dict[Any, set[bytes]] = {}
-        for told in list(self.decisions):
-            found.setdefault(json.loads(told)["item"], set()).add(told)
-        return found
+        return by_item(self.decisions)
 
     def datachange_notification(self, node: Any, value: str, data: Any) -> None:
         if value and node == self._decisions:

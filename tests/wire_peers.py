@@ -36,6 +36,14 @@ def scorer(name: str = "a") -> LineScorer:
     return LineScorer.from_ppal(loop)
 
 
+def by_item(decisions: list[bytes]) -> dict[Any, set[bytes]]:
+    """item -> the different decisions on it."""
+    found: dict[Any, set[bytes]] = {}
+    for told in list(decisions):
+        found.setdefault(json.loads(told)["item"], set()).add(told)
+    return found
+
+
 def cells(row: int) -> dict[str, Any]:
     """The observed cells of a row, as a program of the line has them."""
     schema = drawn().schema
