@@ -16,6 +16,7 @@ from ppal_fast.learners.cells import learn_cells
 from ppal_fast.learners.factor_analysis import FactorAnalysis, fit_factors
 from ppal_fast.learners.gaussian_mixture import GaussianMixture, fit_mixture
 from ppal_fast.learners.leaves import grow, leaf_components
+from ppal_fast.learners.pretext import common_covariance
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -114,6 +115,49 @@ def test_leaf_components_keep_the_distances_between_rows() -> None:
     psi = encoder(Z)
     psi -= psi.mean(axis=0)
     np.testing.assert_allclose(psi @ psi.T, centred @ centred.T, atol=1e-8)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=SEEDS, missing=st.floats(0, 0.9))
+def test_the_columns_prior_is_that_of_their_weights(seed: int, missing: float) -> None:
+    """Where columns are observed well, T is the mean of w w' over them and one that explains a tenth evenly."""
+    rng = np.random.default_rng(seed)
+    A = rng.standard_normal((4000, 3)) * np.array([1.0, 0.5, 2.0])
+    W = rng.standard_normal((20, 3)) * np.array([1.0, 0.1, 0.3])
+    Z = A @ W.T + 0.3 * rng.standard_normal((4000, 20))
+    Z[rng.random(Z.shape) < missing] = np.nan
+    even = 0.1 * np.eye(3) / (A * A).sum(axis=1).mean()
+    T = common_covariance(A - A.mean(axis=0), Z)
+    assert T is not None
+    np.testing.assert_allclose(T, (W.T @ W + even) / 21, atol=0.06 * np.trace(W.T @ W) / 21)
+
+
+def test_columns_that_know_nothing_of_the_map_leave_its_directions_alike() -> None:
+    rng = np.random.default_rng(0)
+    A = rng.standard_normal((3000, 6))
+    A -= A.mean(axis=0)
+    T = common_covariance(A, masked(rng, 3000, 30, 0.5))
+    assert T is not None
+    values = np.linalg.eigvalsh(T)
+    assert values[-1] < 3 * values[0]
+    assert np.trace(T) < 0.02
+    assert common_covariance(A, masked(rng, 3000, 30, 1.0)) is None
+
+
+def test_products_are_weighed_by_the_columns_beside_them() -> None:
+    """Five categories and a number: only the last category's slope moves the other columns, so it counts most."""
+    rng = np.random.default_rng(0)
+    category, number = rng.integers(0, 5, 3000), rng.standard_normal(3000)
+    slope = np.where(category == 4, number, 0)
+    X = np.column_stack([category, number, slope[:, None] + rng.standard_normal((3000, 8))])
+    X[:, 2:][rng.random((3000, 8)) < 0.5] = np.nan
+    learned = learn_representation(X, "products", random_state=0)
+    phi = learned.transform(X)[:, 1:]
+    assert np.abs(np.corrcoef(phi.T, slope)[-1, :-1]).argmax() == 0
+    assert phi[:, 0].var() > 3 * phi[:, 1].var()
+    assert learned.encoder.used.tolist() == [True, *[False] * 8, *[True] * 5]
+    alone = learn_representation(X[:, :2], "products", random_state=0)  # no other column: as the products are
+    assert alone.n_dimensions == learned.n_dimensions
 
 
 @pytest.mark.parametrize("kind", ["auto", "factors", "mixture", "trees", "columns"])

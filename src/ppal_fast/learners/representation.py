@@ -25,6 +25,7 @@ from .factor_analysis import FactorAnalysis, fit_factors
 from .gaussian_mixture import GaussianMixture
 from .latent import ROWS_FOR_CHOICE, Latent, by_gain, fit_latent, refined
 from .leaves import leaf_components
+from .pretext import common_covariance
 
 Float = NDArray[np.float64]
 
@@ -176,6 +177,13 @@ class Products:
     categories: tuple[int, ...]  # positions in cells.categories
     model: FactorAnalysis | None
 
+    @property
+    def used(self) -> NDArray[np.bool_]:
+        """Of each column of cells, whether it has a part in the products."""
+        of_categories = [np.full(len(c.levels), k in self.categories) for k, c in enumerate(self.cells.categories)]
+        of_numbers = np.isin(np.arange(len(self.cells.numeric)), self.numeric)
+        return np.concatenate([of_numbers, *of_categories])
+
     def __call__(self, Z: Float) -> Float:
         filled = np.nan_to_num(Z) if self.model is None else self.model.fill(Z)
         numbers = np.clip(filled[:, self.numeric], -3, 3)
@@ -243,6 +251,8 @@ def learn_representation(
         # of two clusters the border is the natural zero, however many rows lie on either side
         centre = np.full(2, 0.5) if isinstance(encoder, Responsibilities) and psi.shape[1] == 2 else None
         whitening = whiten(psi, *_softness(kind, encoder), centre)
+        if isinstance(encoder, Products):
+            whitening = _weighed(whitening, encoder, Z, psi)
     return Representation(table.schema, kind, cells, encoder, whitening, whitening(psi))
 
 
@@ -273,6 +283,19 @@ def whiten(psi: Float, softness: float, reach: float, centre: Float | None = Non
     projection = vectors[:, kept] / np.sqrt(values[kept] + softness * values[0]) if kept.any() else vectors[:, :0]
     A = A @ projection
     return Whitening(mean, projection, reach * float(np.sqrt((A * A).sum(axis=1).mean())) or 1.0)
+
+
+def _weighed(whitening: Whitening, products: Products, Z: Float, psi: Float) -> Whitening:
+    """Directions scaled by what the other columns say of them: a prior that is even after it is theirs before it."""
+    used = products.used
+    others_hidden = products(np.where(used, Z, np.nan))
+    T = common_covariance((others_hidden - whitening.mean) @ whitening.projection, Z[:, ~used])
+    if T is None:
+        return whitening
+    values, vectors = np.linalg.eigh(T)
+    projection = whitening.projection @ (vectors[:, ::-1] * np.sqrt(values[::-1]))
+    A, weighed = (psi - whitening.mean) @ whitening.projection, (psi - whitening.mean) @ projection
+    return Whitening(whitening.mean, projection, whitening.radius * float(np.sqrt((weighed**2).sum() / (A**2).sum())))
 
 
 def _softness(kind: str, encoder: Callable[[Float], Float]) -> tuple[float, float]:
