@@ -67,6 +67,20 @@ def test_proofs_from_any_start(seed: int, n: int, data: Any) -> None:
     assert_allclose([fixed.energy(members), bound], minimum(Q, k), atol=1e-9 * np.abs(Q).sum())
 
 
+@pytest.mark.parametrize("k", [None, 15])
+def test_the_bound_at_the_root_is_tight_for_low_rank(k: int | None) -> None:
+    rng = np.random.default_rng(5)
+    V = rng.normal(size=(3, 50))
+    W, d = 2.0 * V.T @ V, (V**2).sum(axis=0) + rng.normal(size=50)
+    np.fill_diagonal(W, 0.0)
+    fixed = FixedCardinality(0.5 * W + np.diag(d), k)
+    energy = solve_qubo(fixed.Q[:50, :50], cardinality=k, random_state=0).energy
+    width = np.ptp(np.linalg.eigvalsh(W))
+    first = proof.Relaxation.of(W, d, k, np.full(50, width))
+    bound = proof.tighten(first, width, proof.SPREAD * width, proof.ROOT_STEPS, Clock(None)).value
+    assert bound <= energy and energy - bound < 0.05 * abs(energy)
+
+
 def test_a_hard_problem_is_proved_and_found_from_a_poor_start() -> None:
     Q = np.random.default_rng(3).normal(size=(34, 34))
     found = solve_qubo(Q, cardinality=11, prove=True, random_state=0)

@@ -21,7 +21,9 @@ from .cardinality import FixedCardinality
 from .running import Clock
 
 Array = NDArray[Any]
-SPREAD = 1e-3  # of the barrier at the end, in units of the width of the spectrum
+# of the barrier at the end, in units of the width of the spectrum: it costs up to n times that of the root's bound; at
+# 1e-3 problems of low rank, whose width is that of a few directions, took a hundred times as long or were not proved
+SPREAD = 1e-5
 ROOT_STEPS, STEPS = 60, 6  # Newton steps; at the root a dozen or two are taken
 RENEWED = 4  # u is fitted anew at every fourth depth; every second took longer for the same number of nodes
 TABLE_ENTRIES = 20_000_000  # of the bound's table: 160 MB
