@@ -32,8 +32,11 @@ def margin(P: ArrayLike) -> Float:
     P = _probabilities(P, "P")
     if P.shape[1] == 1:
         return np.zeros(len(P))
-    top = np.partition(P, P.shape[1] - 2, axis=1)[:, -2:]
-    return np.asarray(1.0 - (top[:, 1] - top[:, 0]))
+    first, second = np.maximum(P[:, 0], P[:, 1]), np.minimum(P[:, 0], P[:, 1])
+    for p in P.T[2:]:
+        second = np.maximum(second, np.minimum(first, p))
+        first = np.maximum(first, p)
+    return np.asarray(1.0 - (first - second))
 
 
 def committee(members: Sequence[ArrayLike]) -> Float:
@@ -66,7 +69,7 @@ def observed_weight(observed: ArrayLike) -> Float:
         raise InputError(
             f"observed has shape {mask.shape} and type {mask.dtype}; a boolean table (rows, columns) is expected"
         )
-    return np.asarray(mask.mean(axis=1))
+    return np.einsum("ij->i", mask, dtype=np.int32) / mask.shape[1]  # several times faster than mean(axis=1)
 
 
 def density_aware(score: ArrayLike, log_ratio: ArrayLike) -> Float:
@@ -125,7 +128,7 @@ def _probabilities(P: Any, name: str) -> Float:
     P = _validate.table(P, name=name)
     if P.shape[1] == 0:
         raise InputError(f"{name} has no columns; one per class is expected")
-    total = P.sum(axis=1)
+    total = P @ np.ones(P.shape[1])
     unknown = np.isnan(total)
     if (P < 0).any() or not (unknown | (np.abs(total - 1.0) < 1e-6)).all():
         raise InputError(f"{name} has rows that are not probabilities; entries >= 0 that sum to 1 are expected")

@@ -11,6 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def standardise(X: NDArray[np.float64], observed: NDArray[np.bool_], clip: float) -> NDArray[np.float64]:
+    """Each column over its observed cells: minus their mean, over their deviation, clipped; 0 elsewhere."""
+    Z = np.zeros(X.shape)
+    for j, seen in enumerate(observed.T):
+        cells = X[seen, j]
+        if len(cells) and cells.std() > 1e-12 * (1 + abs(cells.mean())):
+            Z[seen, j] = np.clip((cells - cells.mean()) / cells.std(), -clip, clip)
+    return Z
+
+
+def top_rows(
+    score: NDArray[np.float64], coins: NDArray[np.float64], rows: NDArray[np.intp], k: int
+) -> NDArray[np.intp]:
+    """The k rows of highest score by sorting all of them; of equal scores the lower coin goes first."""
+    return rows[np.lexsort((coins[rows], -score[rows]))[:k]]
+
+
 def spread(factor: NDArray[np.float64], phi: NDArray[np.float64], uniforms: NDArray[np.float64]) -> NDArray[np.intp]:
     """k-means++ seeding on the explicit rows factor_i outer phi_i: the longest row, then by squared distance."""
     rows = (factor[:, :, None] * phi[:, None, :]).reshape(len(phi), -1)
@@ -24,14 +41,13 @@ def spread(factor: NDArray[np.float64], phi: NDArray[np.float64], uniforms: NDAr
 
 
 def best_quadratic(
-    phi: NDArray[np.float64], weight: NDArray[np.float64], linear: NDArray[np.float64],
+    unit: NDArray[np.float64], length: NDArray[np.float64], linear: NDArray[np.float64],
     curvature: NDArray[np.float64], free: NDArray[np.bool_],
 ) -> int:
-    """The free row with the largest w p'Lp - w^2 p'Qp, or -1."""
+    """The free row with the largest |p| a'La - a'Qa, or -1."""
     best, best_score = -1, -np.inf
     for i in np.flatnonzero(free):
-        p, w = phi[i], weight[i]
-        score = w * p @ linear @ p - w**2 * p @ curvature @ p
+        score = length[i] * (unit[i] @ linear @ unit[i]) - unit[i] @ curvature @ unit[i]
         if score > best_score:
             best, best_score = int(i), score
     return best

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..kernels.selection import standardise
 from .context import Context, Float, Indices
 
 CLIP = 4.0  # standard deviations
@@ -29,14 +30,7 @@ def mapped(context: Context) -> Float | None:
 def standardised(context: Context) -> Float:
     """Columns centred and scaled on their observed cells, clipped, 0 where missing; categories as centred one-hot."""
     X, observed = context.X, context.observed
-    count = np.maximum(observed.sum(axis=0), 1)
-    Z = np.where(observed, X, 0.0)
-    mean = Z.sum(axis=0) / count
-    Z -= mean
-    Z *= observed
-    scale = np.sqrt(np.einsum("ij,ij->j", Z, Z) / count)
-    Z /= np.where(scale > 1e-12 * (1.0 + np.abs(mean)), scale, np.inf)
-    np.clip(Z, -CLIP, CLIP, out=Z)
+    Z = standardise(X, observed, CLIP)
     categorical = context.schema.categorical if context.schema is not None else np.array([], dtype=np.intp)
     if not len(categorical):
         return Z
@@ -62,7 +56,7 @@ def components(Z: Float, width: int) -> Float:
 def well_observed(context: Context) -> Indices:
     """Candidates that show every often-observed column, where these are many; else the best observed 30 %."""
     rows = context.candidates
-    often = np.flatnonzero(context.observed.mean(axis=0) > OFTEN)
+    often = np.flatnonzero(np.einsum("ij->j", context.observed, dtype=np.int32) / len(context.X) > OFTEN)
     least = max(10 * context.n, 200)
     if 0 < len(often) < context.X.shape[1]:
         complete = rows[context.observed[np.ix_(rows, often)].all(axis=1)]
@@ -71,7 +65,7 @@ def well_observed(context: Context) -> Indices:
     keep = min(len(rows), max(least, int(WELL_OBSERVED * len(rows))))
     if keep == len(rows):
         return rows
-    count = context.observed.sum(axis=1)[rows] + 0.5 * context.rng.random(len(rows))
+    count = np.einsum("ij->i", context.observed, dtype=np.int32)[rows] + 0.5 * context.rng.random(len(rows))
     return np.sort(rows[np.argpartition(-count, keep - 1)[:keep]])
 
 

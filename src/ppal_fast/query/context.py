@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from ..kernels.selection import top_rows
 from ..table import Schema, Table
 
 Float = NDArray[np.float64]
@@ -104,8 +105,7 @@ def ask_by_coin(context: Context, probability: Float) -> Indices:
 def ask_top(context: Context, score: Float, n: int | None = None) -> Indices:
     """The n candidates of highest score (n,), equals in the order of coins that belong to the records."""
     coins = context.rng.random(len(score))
-    rows = context.candidates
-    return rows[np.lexsort((coins[rows], -score[rows]))[: context.n if n is None else n]]
+    return top_rows(score, coins, context.candidates, context.n if n is None else n)
 
 
 def fill_batch(context: Context, rows: Indices) -> Indices:

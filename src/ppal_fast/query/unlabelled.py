@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
+
 import numpy as np
 
-from ..kernels.selection import design_rows, explained_share, spread
+from ..kernels.selection import assign, design_rows, explained_share, spread
 from .columns import components, mapped, standardised, well_observed
 from .context import Context, Float, Indices, fill_batch
 
@@ -74,8 +76,8 @@ def design(context: Context) -> Indices:
         asked = np.concatenate([start, phi[chosen]])
         return explained_share(asked, moment, prior, label_variance=label_variance, noise=max(noise, 1e-3))
 
-    plain = max(random, typical, key=expected)
-    return optimal if expected(optimal) >= WORTH * expected(plain) else plain
+    share, plain = max((expected(random), random), (expected(typical), typical), key=itemgetter(0))
+    return optimal if expected(optimal) >= WORTH * share else plain
 
 
 def _decoder_columns(context: Context) -> tuple[Float, Float]:
@@ -88,7 +90,8 @@ def _decoder_columns(context: Context) -> tuple[Float, Float]:
         radius = max(float(np.sqrt((length**2).mean())), 1e-12)
         phi = phi * np.minimum(1.0, radius / np.maximum(length, 1e-12)) / radius
         phi = np.column_stack([np.full(len(phi), CONSTANT), phi]) / np.sqrt(1.0 + CONSTANT**2)
-    constant = np.ptp(phi, axis=0) < 1e-12
+    constant = np.ptp(phi[:100], axis=0) < 1e-12  # few columns pass, and all of these rows are read
+    constant[constant] = np.ptp(phi[:, constant], axis=0) < 1e-12
     return phi, np.where(constant, CONSTANT_ENERGY, 1.0)
 
 
@@ -108,14 +111,15 @@ def _k_means(points: Float, k: int, rng: np.random.Generator) -> tuple[Indices, 
     squares = (points**2).sum(axis=1)
     for _ in range(max(1, min(STARTS, MOST_CENTRES // k))):
         centres = points[spread(np.ones((len(points), 1)), points, rng.random(k))]
+        k = len(centres)
+        products = np.empty((k, len(points)))
+        moved = np.ones(k, dtype=bool)  # most clusters soon stay as they are
         for _ in range(LLOYD_STEPS):
-            distance = (centres**2).sum(axis=1) - 2.0 * points @ centres.T
-            cluster = distance.argmin(axis=1)
-            member = np.zeros_like(distance)
-            member[np.arange(len(points)), cluster] = 1.0
-            size = member.sum(axis=0)
-            centres = np.where(size[:, None] > 0, member.T @ points / np.maximum(size, 1)[:, None], centres)
-        inertia = float((squares + distance.min(axis=1)).sum())
+            products[moved] = centres[moved] @ points.T
+            cluster, least, sums, size = assign(points, products, (centres**2).sum(axis=1))
+            before, centres = centres, np.where(size[:, None] > 0, sums / np.maximum(size, 1)[:, None], centres)
+            moved = (centres != before).any(axis=1)
+        inertia = float((squares + least).sum())
         if best is None or inertia < best[0]:
             best = inertia, cluster, centres
     assert best is not None
