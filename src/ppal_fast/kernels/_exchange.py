@@ -1,4 +1,4 @@
-"""The two inner loops of a swap walk, written in LLVM's vector types as in _tile.py.
+"""The inner loops of a swap walk, written in LLVM's vector types as in _tile.py.
 
 From loops over arrays LLVM makes one horizontal minimum for every row and checks which arrays overlap at every call:
 190 ns a move at n = 50, k = 15 instead of 50. Rows are padded to a multiple of PAD, so that no loop has a remainder.
@@ -45,6 +45,24 @@ def _data(context: Any, builder: Any, signature: Any, arguments: Any) -> tuple[l
     return [array.data for array in arrays], columns, count
 
 
+def _position(builder: Any, least: Any, values: Any, m: Any) -> Any:
+    """A j of m at which values(j), a vector from j on, has the least element of the vector ``least``."""
+    index, width = m.type, WIDTH
+    while width > 1:
+        width //= 2
+        kind = ir.VectorType(I32, width)
+        halves = (ir.Constant(kind, list(range(start, start + width))) for start in (0, width))
+        least = _smaller(builder, *(builder.shuffle_vector(least, least, half) for half in halves))
+    least_everywhere = _spread(builder, builder.extract_element(least, I32(0)))
+    found = alloca(builder, index)
+    with cgutils.for_range_slice(builder, index(0), m, index(WIDTH), intp=index) as (first, _):
+        equal = builder.bitcast(builder.fcmp_ordered("==", values(first), least_everywhere), ir.IntType(WIDTH))
+        at = builder.add(first, builder.zext(builder.cttz(equal, ir.IntType(1)(0)), index))
+        some = builder.icmp_signed("!=", equal, equal.type(0))
+        builder.store(builder.select(some, at, builder.load(found)), found)
+    return builder.load(found)
+
+
 def _lowest_swap(_typing: Any, W: Any, members: Any, g: Any, bar: Any, lowest: Any) -> Any:
     """lowest[j] = min over i in members of -g[i] - W[i, j]; returns a j of minimal lowest[j] + (g[j] + bar[j]).
 
@@ -75,24 +93,14 @@ def _lowest_swap(_typing: Any, W: Any, members: Any, g: Any, bar: Any, lowest: A
                 g_here, bar_here = (builder.load(_vector(builder, base, at), align=4) for base in (g_at, bar_at))
                 value = builder.fadd(value, builder.fadd(g_here, bar_here))
                 builder.store(_smaller(builder, builder.load(least), value), least)
-        value, width = builder.load(least), WIDTH
-        while width > 1:
-            width //= 2
-            kind = ir.VectorType(I32, width)
-            halves = (ir.Constant(kind, list(range(start, start + width))) for start in (0, width))
-            value = _smaller(builder, *(builder.shuffle_vector(value, value, half) for half in halves))
-        least_everywhere = _spread(builder, builder.extract_element(value, I32(0)))
-        found = alloca(builder, index)
-        with cgutils.for_range_slice(builder, index(0), m, index(WIDTH), intp=index) as (first, _):
+
+        def values(first: Any) -> Any:
             value, g_here, bar_here = (
                 builder.load(_vector(builder, base, first), align=4) for base in (lowest_at, g_at, bar_at)
             )
-            value = builder.fadd(value, builder.fadd(g_here, bar_here))
-            equal = builder.bitcast(builder.fcmp_ordered("==", value, least_everywhere), ir.IntType(WIDTH))
-            at = builder.add(first, builder.zext(builder.cttz(equal, ir.IntType(1)(0)), index))
-            some = builder.icmp_signed("!=", equal, equal.type(0))
-            builder.store(builder.select(some, at, builder.load(found)), found)
-        return builder.load(found)
+            return builder.fadd(value, builder.fadd(g_here, bar_here))
+
+        return _position(builder, builder.load(least), values, m)
 
     return types.int64(W, members, g, bar, lowest), generate
 
@@ -115,5 +123,46 @@ def _exchange(_typing: Any, W: Any, g: Any, enters: Any, leaves: Any) -> Any:
     return types.void(W, g, types.int64, types.int64), generate
 
 
+def _lowest_entry(_typing: Any, g: Any, bar: Any) -> Any:
+    """A j of minimal g[j] + bar[j], (m,) as above. Cost: m."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        arrays = [
+            context.make_array(kind)(context, builder, value)
+            for kind, value in zip(signature.args, arguments, strict=True)
+        ]
+        m = builder.extract_value(arrays[0].shape, 0)
+        index, least = m.type, alloca(builder, VECTOR)
+        builder.store(ir.Constant(VECTOR, [ir.Constant(ir.FloatType(), float("inf"))] * WIDTH), least)
+
+        def values(first: Any) -> Any:
+            here = (builder.load(_vector(builder, array.data, first), align=4) for array in arrays)
+            return builder.fadd(*here)
+
+        with cgutils.for_range_slice(builder, index(0), m, index(WIDTH), intp=index) as (first, _):
+            builder.store(_smaller(builder, builder.load(least), values(first)), least)
+        return _position(builder, builder.load(least), values, m)
+
+    return types.int64(g, bar), generate
+
+
+def _join(_typing: Any, W: Any, g: Any, enters: Any) -> Any:
+    """g += W[enters]; W (m, m), g (m,) as above, enters int64. Cost: m."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        (W_at, g_at), m, _ = _data(context, builder, signature, arguments)
+        index = m.type
+        entering = builder.mul(arguments[2], m)
+        with cgutils.for_range_slice(builder, index(0), m, index(WIDTH), intp=index) as (first, _step):
+            new = builder.load(_vector(builder, W_at, builder.add(entering, first)), align=4)
+            place = _vector(builder, g_at, first)
+            builder.store(builder.fadd(builder.load(place, align=4), new), place, align=4)
+        return context.get_dummy_value()
+
+    return types.void(W, g, types.int64), generate
+
+
 lowest_swap: Any = intrinsic(_lowest_swap)
+lowest_entry: Any = intrinsic(_lowest_entry)
 exchange: Any = intrinsic(_exchange)
+join: Any = intrinsic(_join)

@@ -1,7 +1,7 @@
 """Fixed cardinality by swap moves: one variable leaves the chosen set, another enters. The sum never changes.
 
-A problem is W (n, n) float32 with zero diagonal and d (n,): f(x) = sum_i d_i x_i + sum_{i<j} W_ij x_i x_j, to minimise
-with sum(x) = k. The gradient g_i = d_i + sum_{j chosen} W_ij is kept up to date; swapping i out and j in changes f by
+A problem is W (m, m) float32 with zero diagonal and d (m,): f(x) = sum_i d_i x_i + sum_{i<j} W_ij x_i x_j, to minimise
+with sum(x) = k. Behind its n variables d is HUGE and W zero, so that nothing there is ever chosen. The gradient g_i = d_i + sum_{j chosen} W_ij is kept up to date; swapping i out and j in changes f by
 g_j - g_i - W_ij.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._exchange import PAD, exchange, lowest_swap
+from ._exchange import PAD, exchange, join, lowest_entry, lowest_swap
 from ._extremes import larger, smaller
 from ._jit import jit
 from .fields import BLOCK, FAST, HUGE, below, uniform
@@ -94,7 +94,7 @@ def swap_descend(W: Array, d: Array, members: Array, g: Array, cost: Array, move
     f = gradient(W, d, members, g)
     scale = np.float32(0)
     for j in range(n):
-        scale = larger(scale, abs(g[j]))
+        scale = larger(scale, abs(g[j]) if d[j] < HUGE else np.float32(0))
         cost[j] = g[j]
     for i in members:
         cost[i] = HUGE
@@ -165,26 +165,39 @@ def first_set(W: Array, d: Array, start: int, champion: Array, members: Array, o
     if start == 0:
         _greedy(W, d, members)
     elif start % 2 == 1:
-        _perturb(champion, members, W.shape[0], rng)
+        _perturb(champion, members, order.shape[0], rng)
     else:
-        _random_set(order, members, rng)
+        random_set(order, members, rng)
 
 
 @jit()
-def swap_walk(
-    W: Array, d: Array, n: int, members: Array, best: Array, g: Array, bar: Array, lowest: Array
-) -> float:
+def grow(W: Array, d: Array, members: Array, given: int, g: Array, bar: Array) -> None:
+    """The first ``given`` members stay, the others join greedily, in place; g and bar then as swap_walk wants them.
+
+    W (m, m), d (m,): n variables padded to a multiple of PAD, with d = HUGE behind them. Cost: k m.
+    """
+    for j in range(g.shape[0]):
+        g[j] = d[j]
+        bar[j] = np.float32(0)
+    for q in range(members.shape[0]):
+        enters = np.int64(members[q]) if q < given else lowest_entry(g, bar)
+        members[q] = enters
+        join(W, g, enters)
+        bar[enters] = HUGE
+
+
+@jit()
+def swap_walk(W: Array, d: Array, n: int, members: Array, best: Array, g: Array, bar: Array, lowest: Array) -> float:
     """Best swaps, in place, until STALL of them brought no new best set; returns its f, and the set in best (k,).
 
-    Whoever left is barred from coming back for TENURE moves, which leads out of local minima. W (m, m), d (m,): n
-    variables padded to a multiple of PAD, with d = HUGE behind them. g, bar, lowest (m,) scratch. Cost: k m a move.
+    Whoever left is barred from coming back for TENURE moves, which leads out of local minima. W, d, n, g (m,) the
+    gradient, bar (m,) HUGE at members: as ``grow`` leaves them; lowest (m,) scratch. Cost: k m a move.
     Source: recency as in Glover, Kuo, Dhir 1998.
     """
     k = members.shape[0]
-    f = gradient(W, d, members, g)
-    bar[:] = np.float32(0)
+    f = 0.0
     for i in members:
-        bar[i] = HUGE
+        f += 0.5 * (float(d[i]) + float(g[i]))
     tenure = max(1, min(TENURE, n - k - 1))  # somebody can always enter
     left = np.empty(TENURE, np.int32)
     best_f, last, slot = f, 0, 0
@@ -214,45 +227,68 @@ def swap_walk(
 
 
 @jit()
-def swap_batch(Q: Array, k: int, most: int, enough: int, seeds: Array, chosen: Array) -> None:
-    """Problems Q (b, n, n) float64 in turn: chosen (b, k) int32 takes the best set of each; seeds (b,) uint64.
+def walks(
+    W: Array, d: Array, n: int, first: int, most: int, enough: int, least: int, rng: Array, chosen: Array
+) -> float:
+    """The best set of walks number ``first`` to ``most`` - 1, to chosen (k,) int32; returns its f.
 
-    Walks from a greedy set and then from random ones, until ``enough`` of them met the best set, at most ``most``: easy
-    problems end every walk alike and stop early, rugged ones go on. No swap improves the set in the end. Cost of a
-    walk: about k + STALL moves.
+    Number 0 starts from the greedy set, the others from sets that the greedy rule completes from a random half. At
+    least ``least`` walks are made and ``enough`` of them meet the best set, but at most ``most``: of problems that few
+    walks solve, meetings alone miss many. No swap improves the set in the end. W, d as for ``grow``.
     """
-    n = Q.shape[1]
-    m = (n + PAD - 1) // PAD * PAD
-    if m % 512 == 0:
-        m += PAD  # rows at a distance of 2 kB evict each other from the cache while W is transposed
-    W, d = np.zeros((m, m), np.float32), np.full(m, HUGE)
+    m, k = W.shape[0], chosen.shape[0]
     g, bar, lowest = np.empty(m, np.float32), np.empty(m, np.float32), np.empty(m, np.float32)
     members, best, order = np.empty(k, np.int32), np.empty(k, np.int32), np.arange(n).astype(np.int32)
+    lowest_f, meetings = 1e300, 0
+    for start in range(first, most):
+        given = (k + 1) // 2 if start else 0
+        random_set(order, members[:given], rng)
+        grow(W, d, members, given, g, bar)
+        f = swap_walk(W, d, n, members, best, g, bar, lowest)
+        if f < lowest_f - CLOSE * abs(lowest_f):
+            lowest_f, meetings = f, 0
+            chosen[:] = best
+        meetings += f <= lowest_f + CLOSE * abs(lowest_f)
+        if meetings >= enough and start + 1 >= least:
+            break
+    better = True
+    while better:  # a swap that was barred when the best set was met
+        members[:] = chosen
+        grow(W, d, members, k, g, bar)
+        f = swap_walk(W, d, n, members, best, g, bar, lowest)
+        better = f < lowest_f - CLOSE * abs(lowest_f)
+        if better:
+            lowest_f = f
+            chosen[:] = best
+    return lowest_f
+
+
+@jit()
+def swap_batch(
+    Q: Array, idle: int, most: int, enough: int, least: int, seeds: Array, chosen: Array
+) -> None:
+    """Walks on problems Q (b, n, n) float64 in turn: chosen (b, k) int32; seeds (b,) uint64.
+
+    Variables from n to n + ``idle`` - 1 have neither couplings nor a diagonal: with n of them and k = n, every state of
+    the first n is a set.
+    """
+    n = Q.shape[1]
+    m = padded(n + idle)
+    W, d = np.zeros((m, m), np.float32), np.full(m, HUGE)
+    d[n : n + idle] = np.float32(0)
     rng = np.empty(1, np.uint64)
     for p in range(Q.shape[0]):
         couplings_of(Q[p], W, d)
         rng[0] = seeds[p]
-        lowest_f, meetings = 1e300, 0
-        for start in range(most):
-            if start == 0:
-                _greedy(W, d, members)
-            else:
-                _random_set(order, members, rng)
-            f = swap_walk(W, d, n, members, best, g, bar, lowest)
-            if f < lowest_f - CLOSE * abs(lowest_f):
-                lowest_f, meetings = f, 0
-                chosen[p] = best
-            meetings += f <= lowest_f + CLOSE * abs(lowest_f)
-            if meetings == enough:
-                break
-        better = True
-        while better:  # a swap that was barred when the best set was met
-            members[:] = chosen[p]
-            f = swap_walk(W, d, n, members, best, g, bar, lowest)
-            better = f < lowest_f - CLOSE * abs(lowest_f)
-            if better:
-                lowest_f = f
-                chosen[p] = best
+        walks(W, d, n + idle, 0, most, enough, least, rng, chosen[p])
+
+
+@jit()
+def padded(n: int) -> int:
+    """Rows and columns of W for n variables: a multiple of PAD. Rows at a distance of 2 kB evict each other from the
+    cache while W is transposed."""
+    m = (n + PAD - 1) // PAD * PAD
+    return m + PAD if m % 512 == 0 else m
 
 
 @jit()
@@ -272,7 +308,7 @@ def _greedy(W: Array, d: Array, members: Array) -> None:
 
 
 @jit()
-def _random_set(order: Array, members: Array, rng: Array) -> None:
+def random_set(order: Array, members: Array, rng: Array) -> None:
     """The first k of a partial Fisher-Yates shuffle."""
     n = order.shape[0]
     for q in range(members.shape[0]):
@@ -305,7 +341,7 @@ def swap_anneal(
     temperatures: Array,
 ) -> None:
     """Metropolis over random swaps: n attempts at each temperature. energy [now, best] float64; best (k,)."""
-    n, k = W.shape[0], members.shape[0]
+    n, k = inside.shape[0], members.shape[0]
     for t in temperatures:
         for _ in range(n):
             q = below(rng, k)

@@ -31,7 +31,7 @@ from .search import RUNS, add_flips, search
 Array = NDArray[Any]
 # of a batch problem, see kernels/swap.py, swap_batch: they miss the best known set of one problem in 15,000 of normal
 # couplings and of one in 1,000 of couplings +-1; 15 meetings missed six of the former
-MOST_WALKS, ENOUGH_MEETINGS = 120, 18
+MOST_WALKS, WALKS, ENOUGH_MEETINGS = 160, 48, 8
 BATCH_WORK = 100_000  # couplings of the problems between two looks at the signals: milliseconds
 ALGORITHMS = ("auto", "bsb", "dsb", "annealing", "tabu", "swap")
 
@@ -172,7 +172,7 @@ def solve_qubo_batch(
                 ).x
         elif k > 0:
             chosen = np.empty((last - first, k), np.int32)
-            swap.swap_batch(part, k, n_replicas or MOST_WALKS, ENOUGH_MEETINGS, seed, chosen)
+            swap.swap_batch(part, 0, n_replicas or MOST_WALKS, ENOUGH_MEETINGS, WALKS, seed, chosen)
             np.put_along_axis(out, chosen, 1, axis=1)
         elif algorithm == "tabu":
             local_search.tabu_batch(part, n_replicas or 2, n_steps or 4 * n + 50, seed, out)
@@ -222,7 +222,7 @@ def select_batch(gain: ArrayLike, similarity: ArrayLike, k: int, *, random_state
         Q = 0.5 * (likeness.toarray() if sparse.issparse(likeness) else likeness)
         np.fill_diagonal(Q, -value)
         chosen = np.empty((1, k), np.int32)
-        swap.swap_batch(Q[None], k, 8, 8, _seeds(random_state).generate_state(1, np.uint64), chosen)
+        swap.swap_batch(Q[None], 0, 8, 8, 8, _seeds(random_state).generate_state(1, np.uint64), chosen)
         chosen = chosen[0].astype(np.intp)
     return chosen[np.argsort(-value[chosen], kind="stable")]
 

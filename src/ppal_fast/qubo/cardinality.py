@@ -18,14 +18,15 @@ from .running import Clock, Pool, run_all
 Array = NDArray[Any]
 LARGEST = 20_000  # variables: the couplings are held dense in float32, 1.6 GB there
 RUNS = 6
-STARTS = 16  # descents of a run; between them a run's best set is perturbed
+WALKS = 48  # of a run
+MOST_FOR_WALKS = 256  # variables
 SLICE_WORK = 20_000_000  # coupling reads between two looks at the clock: a few milliseconds
 
 
 class FixedCardinality:
     """x'Qx with 0 < k < n ones: float32 couplings for the kernels, the caller's Q in float64 for exact ends.
 
-    Without a cardinality n idle variables join, and exactly n of the 2 n are one: the n real ones are then free.
+    W (m, m) and d (m,) are padded as kernels/swap.py wants them. Without a cardinality n idle variables join, and exactly n of the 2 n are one: the n real ones are then free.
     """
 
     def __init__(self, Q: Any, k: int | None) -> None:
@@ -36,13 +37,13 @@ class FixedCardinality:
             raise InputError(f"Q has {self.n} variables; with a cardinality at most {LARGEST} are expected")
         self.Q = np.zeros((self.n, self.n))
         self.Q[: self.n_real, : self.n_real] = Q.toarray() if sparse.issparse(Q) else Q
-        self.W = np.empty((self.n, self.n), np.float32)
-        self.d = np.empty(self.n, np.float32)
+        m = swap.padded(self.n)
+        self.W, self.d = np.zeros((m, m), np.float32), np.full(m, swap.HUGE)
         swap.couplings_of(self.Q, self.W, self.d)
 
     @cached_property
     def highest(self) -> Array:
-        """(n,) the largest coupling of each variable."""
+        """(m,) the largest coupling of each variable."""
         rows: Array = self.W.max(axis=1)
         return rows
 
@@ -88,8 +89,23 @@ class FixedCardinality:
 Driver = Callable[[FixedCardinality, Array, int, Clock], Iterator[Array]]
 
 
+def walks(problem: FixedCardinality, rng: Array, steps: int, clock: Clock) -> Iterator[Array]:
+    """The best sets of ``steps`` short walks by best swaps; where these are long, of a third as many descents."""
+    if problem.n > MOST_FOR_WALKS:
+        yield from descents(problem, rng, -(-steps // 3), clock)
+        return
+    together = max(1, problem.moves_in_slice // problem.n)
+    for first in range(0, steps, together):
+        if first and clock.over():
+            return
+        best = np.empty(problem.k, np.int32)
+        last = min(steps, first + together)
+        swap.walks(problem.W, problem.d, problem.n, first, last, steps + 1, steps, rng, best)
+        yield best
+
+
 def descents(problem: FixedCardinality, rng: Array, steps: int, clock: Clock) -> Iterator[Array]:
-    """Local minima from ``steps`` sets."""
+    """Local minima from ``steps`` sets; between two random ones a perturbed best."""
     members, champion = np.empty(problem.k, np.int32), np.empty(problem.k, np.int32)
     order, lowest = np.arange(problem.n, dtype=np.int32), np.inf
     for begin in range(steps):
@@ -107,7 +123,7 @@ def tabu(problem: FixedCardinality, rng: Array, steps: int, clock: Clock) -> Ite
     members = _random_members(problem, rng)
     _, best = _descend(problem, members, clock)
     yield best
-    until = np.empty(problem.n, np.int32)
+    until = np.empty(len(problem.d), np.int32)
     best = np.empty_like(members)
     for done in range(0, steps, problem.moves_in_slice):
         if clock.over():
@@ -120,11 +136,11 @@ def tabu(problem: FixedCardinality, rng: Array, steps: int, clock: Clock) -> Ite
 def annealing(problem: FixedCardinality, rng: Array, steps: int, clock: Clock) -> Iterator[Array]:
     """Metropolis over random swaps, from twice the spread of the gradient down to a fiftieth of that."""
     members = _random_members(problem, rng)
-    g, inside, best = np.empty(problem.n, np.float32), np.zeros(problem.n, np.uint8), members.copy()
+    g, inside, best = np.empty_like(problem.d), np.zeros(problem.n, np.uint8), members.copy()
     inside[members] = 1
     f = swap.gradient(problem.W, problem.d, members, g)
     energy = np.array([f, f])
-    hot = 2.0 * float(g.std()) or 1.0
+    hot = 2.0 * float(g[: problem.n].std()) or 1.0
     temperatures = np.geomspace(hot, 0.02 * hot, steps).astype(np.float32)
     for first, last in clock.slices(steps):
         swap.swap_anneal(problem.W, problem.d, members, g, inside, energy, best, rng, temperatures[first:last])
@@ -138,10 +154,10 @@ def _bifurcation(is_discrete: bool) -> Driver:
         n, k = problem.n, problem.k
         m = -(-n // bifurcation.PAD) * bifurcation.PAD
         J, b = np.zeros((m, m), np.float32), np.zeros(m, np.float32)
-        J[:n, :n] = problem.W
-        field = 2.0 * problem.d + problem.W.sum(axis=1)
+        J[:n, :n] = W = problem.W[:n, :n]
+        field = 2.0 * problem.d[:n] + W.sum(axis=1)
         target = (2.0 * k - n) / n
-        b[:n] = field - (field + target * problem.W.sum(axis=1)).mean()  # no force on the mean at the wanted mean
+        b[:n] = field - (field + target * W.sum(axis=1)).mean()  # no force on the mean at the wanted mean
         rms = float(np.sqrt((np.square(J).sum(axis=1) + np.square(b))[:n].mean())) or 1.0
         strengths = np.float32(0.5 / rms) * bifurcation.SPREAD
         dt = min(1.0, 1.5 / float(np.sqrt(2.0 + strengths.max() * np.abs(J).sum(axis=1).max())))
@@ -165,12 +181,12 @@ def _bifurcation(is_discrete: bool) -> Driver:
 
 def _random_members(problem: FixedCardinality, rng: Array) -> Array:
     members = np.empty(problem.k, np.int32)
-    swap.first_set(problem.W, problem.d, 2, members, members, np.arange(problem.n, dtype=np.int32), rng)
+    swap.random_set(np.arange(problem.n, dtype=np.int32), members, rng)
     return members
 
 
 def _descend(problem: FixedCardinality, members: Array, clock: Clock) -> tuple[float, Array]:
-    members, g, cost = members.copy(), np.empty(problem.n, np.float32), np.empty(problem.n, np.float32)
+    members, g, cost = members.copy(), np.empty_like(problem.d), np.empty_like(problem.d)
     while True:
         f, made = swap.swap_descend(problem.W, problem.d, members, g, cost, problem.moves_in_slice)
         if made < problem.moves_in_slice or clock.over():
@@ -178,7 +194,7 @@ def _descend(problem: FixedCardinality, members: Array, clock: Clock) -> tuple[f
 
 
 DRIVERS: dict[str, tuple[Driver, Callable[[int], int]]] = {  # with the default number of steps from n
-    "swap": (descents, lambda n: STARTS),
+    "swap": (walks, lambda n: WALKS),
     "tabu": (tabu, lambda n: 10 * n),
     "annealing": (annealing, lambda n: 200),
     "bsb": (_bifurcation(False), lambda n: 100),
