@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ppal_fast import Table, simulate
 from ppal_fast.errors import InputError
-from ppal_fast.learners import learn_representation
+from ppal_fast.learners import ClassMeanClassifier, learn_representation
 from ppal_fast.learners.cells import learn_cells
 from ppal_fast.learners.factor_analysis import FactorAnalysis, fit_factors
 from ppal_fast.learners.gaussian_mixture import GaussianMixture, fit_mixture
@@ -255,3 +255,15 @@ def test_heavy_tails_become_normal_scores_in_the_same_order() -> None:
 def test_products_without_a_category_say_what_is_expected() -> None:
     with pytest.raises(InputError, match="no category is among"):
         learn_representation(np.random.default_rng(0).standard_normal((50, 3)), "products")
+
+
+def test_a_pool_of_more_columns_than_rows_is_mapped_by_its_columns() -> None:
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((4, 400))
+    codes = np.arange(90) % 4
+    X = 0.8 * centres[codes] + 2 * rng.standard_normal((90, 400))
+    X[rng.random(X.shape) < 0.5] = np.nan
+    learned = learn_representation(X[:50], random_state=0)
+    assert learned.kind == "columns"
+    learner = ClassMeanClassifier(random_state=0).fit(X[:20], codes[:20], X_pool=learned)
+    assert learner.score(X[50:], codes[50:]) > 0.7

@@ -35,7 +35,7 @@ OFTEN, MOST_OFTEN = 0.55, 12  # coverage of an often-observed column (one half h
 MOST_FILL_FACTORS = 8  # behind the filled cells of products
 FACTORS_WEIGHT, FACTORS_RANGE = 0.25, (0.05, 2.0)  # squared length of the factors beside the clusters' 1: where both
 # tell as much of hidden cells, and its limits elsewhere
-FEWEST_ROWS = 30  # a smaller pool is mapped by its columns
+FEWEST_ROWS = 30  # a smaller pool, or one of fewer rows than columns, is mapped by its columns
 WIDEST_COLUMNS = 64  # coordinates kept of "columns"
 
 
@@ -228,7 +228,7 @@ def learn_representation(
             "representation was 'products', but no category is among 1 to 12 columns observed in more than half of the "
             "rows; choose 'auto', or declare the category in categorical_features"
         )
-    if kind == "columns" or (kind == "auto" and len(Z) < FEWEST_ROWS) or not Z.shape[1]:
+    if kind == "columns" or (kind == "auto" and len(Z) < max(FEWEST_ROWS, Z.shape[1])) or not Z.shape[1]:
         kind, encoder = "columns", Columns()
     elif products is not None:
         numeric, categories = products
@@ -300,10 +300,10 @@ def _weighed(whitening: Whitening, products: Products, Z: Float, psi: Float) -> 
 
 def _softness(kind: str, encoder: Callable[[Float], Float]) -> tuple[float, float]:
     """Softness and reach of the whitening, chosen on seeds that no figure of the documentation uses."""
-    if kind == "products":
+    if kind in ("products", "columns"):
         return 1.0, 0.7
     many = isinstance(encoder, Responsibilities) and len(encoder.models) > 1
-    return (0.3, 1.0) if many or kind in ("trees", "columns") else (0.0, 1.0)
+    return (0.3, 1.0) if many or kind == "trees" else (0.0, 1.0)
 
 
 def _latent(Z: Float, kind: str, rng: np.random.Generator) -> tuple[str, Callable[[Float], Float]]:
