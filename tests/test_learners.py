@@ -505,3 +505,31 @@ def test_the_automatic_choice_takes_the_forest_where_classes_are_boxes() -> None
     assert learner.forest_share_ > 0
     means = ClassMeanClassifier(random_state=0).fit(X[:300], y[:300], X_pool=X)
     assert learner.score(X[300:], y[300:]) > means.score(X[300:], y[300:]) + 0.05
+
+
+def test_rows_are_thinned_to_what_the_pool_shows() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((400, 10))
+    hidden = rng.random(X.shape) < 0.7
+    mapped = AutoClassifier(random_state=0).map_pool(np.where(hidden, np.nan, X))
+    complete = Table.of(X, schema=mapped.schema)
+    thinned = mapped.thinned(complete, rng)
+    np.testing.assert_array_equal(thinned.values[thinned.observed], X[thinned.observed])
+    assert thinned.observed.mean() == pytest.approx(0.3, abs=0.03)
+    sparse = mapped.thinned(mapped.pool, rng)
+    assert not (sparse.observed & hidden).any() and 0.2 < sparse.observed.mean() < 0.3
+    everything = AutoClassifier(random_state=0).map_pool(X)
+    np.testing.assert_array_equal(everything.thinned(complete, rng).values, X)
+
+
+def test_complete_labelled_rows_do_not_choose_the_forest_for_a_pool_of_few_cells() -> None:
+    """Boxes in four columns can be seen where all of them are, and in no row that shows one."""
+    rng = np.random.default_rng(1)
+    X = rng.uniform(-1, 1, (900, 4))
+    y = (X > 0).sum(axis=1) % 2
+    shown = np.arange(4) == rng.integers(0, 4, (900, 1))
+    shares = [
+        AutoClassifier(random_state=0).fit(X[:300], y[:300], X_pool=pool).forest_share_
+        for pool in (X, np.where(shown, X, np.nan))
+    ]
+    assert shares[1] < shares[0]

@@ -31,52 +31,40 @@ class Forest(NamedTuple):
 
 
 @jit()
-def grow(
-    columns: Array, y: Array, weights: Array, n_classes: int, n_tried: int, state: Array
-) -> tuple[Forest, Array]:
-    """Trees on columns X' (p, n) and classes y (n,), tree t taking row i weights[t, i] times; and (n, K) votes on rows
-    of the trees without them.
+def grow(columns: Array, y: Array, n_trees: int, n_classes: int, n_tried: int, state: Array) -> Forest:
+    """Trees on columns X' (p, n) and classes y (n,), each on all rows.
 
     A node draws columns until ``n_tried`` of them vary, splits each at one threshold uniform over the node's range, and
     keeps the split of least Gini impurity; a node of one class or without a varying column is a leaf.
     state (1,) uint64. Cost: trees x depth x n x n_tried.
     Source: Geurts, Ernst, Wehenkel 2006 (doi:10.1007/s10994-006-6226-1).
     """
-    n_trees, n = weights.shape
-    p = len(columns)
+    p, n = columns.shape
     most = n_trees * (2 * n - 1)
     column, threshold = np.empty(most, np.int32), np.empty(most, np.float32)
     following, shares = np.empty(most, np.int32), np.empty((n_trees * n, n_classes), np.float32)
     roots = np.empty(n_trees, np.int32)
-    left_out = np.zeros((n, n_classes))
-    rows, order = np.empty(n, np.int32), np.arange(p)
+    rows, order = np.arange(n, dtype=np.int32), np.arange(p)
     pending = np.empty((n + 1, 3), np.int32)  # node, first row, row after the last
     here, left = np.empty(n_classes), np.empty(n_classes)
     n_nodes = n_leaves = 0
     for t in range(n_trees):
-        weight = weights[t]
-        n_rows = 0
-        for i in range(n):
-            if weight[i] > 0:
-                rows[n_rows] = i
-                n_rows += 1
         roots[t] = n_nodes
-        pending[0, 0], pending[0, 1], pending[0, 2] = n_nodes, 0, n_rows
+        pending[0, 0], pending[0, 1], pending[0, 2] = n_nodes, 0, n
         n_nodes, n_pending = n_nodes + 1, 1
         while n_pending:
             n_pending -= 1
             node, start, stop = pending[n_pending]
             here[:] = 0
             for r in range(start, stop):
-                here[y[rows[r]]] += weight[rows[r]]
+                here[y[rows[r]]] += 1
             best, cut = LEAF, np.float32(0)
-            total = here.sum()
-            if here.max() < total:
-                best, cut = _best_split(columns, y, weight, rows[start:stop], here, left, order, n_tried, state)
+            if here.max() < stop - start:
+                best, cut = _best_split(columns, y, rows[start:stop], here, left, order, n_tried, state)
             column[node], threshold[node] = best, cut
             if best == LEAF:
                 following[node] = n_leaves
-                shares[n_leaves] = here / max(total, 1.0)
+                shares[n_leaves] = here / (stop - start)
                 n_leaves += 1
                 continue
             middle = _partition(rows, start, stop, columns[best], cut)
@@ -86,27 +74,19 @@ def grow(
             pending[n_pending, 0], pending[n_pending, 1], pending[n_pending, 2] = n_nodes + 1, middle, stop
             n_pending += 1
             n_nodes += 2
-        for i in range(n):
-            if weight[i] == 0:
-                node = roots[t]
-                while column[node] != LEAF:
-                    node = following[node] + (columns[column[node], i] > threshold[node])
-                left_out[i] += shares[following[node]]
-    forest = Forest(
+    return Forest(
         roots, column[:n_nodes].copy(), threshold[:n_nodes].copy(), following[:n_nodes].copy(),
         shares[:n_leaves].copy(),
     )
-    return forest, left_out
 
 
 @jit()
 def _best_split(
-    columns: Array, y: Array, weight: Array, rows: Array, here: Array, left: Array, order: Array, n_tried: int,
-    state: Array,
+    columns: Array, y: Array, rows: Array, here: Array, left: Array, order: Array, n_tried: int, state: Array
 ) -> tuple[int, Any]:
     """Column and threshold of the purest of n_tried random splits, or LEAF where no column varies."""
     best, cut, best_score = LEAF, np.float32(0), -1.0
-    total = here.sum()
+    total = len(rows)
     n_drawn = n_varying = 0
     while n_varying < n_tried and n_drawn < len(order):
         k = n_drawn + below(state, len(order) - n_drawn)
@@ -126,7 +106,7 @@ def _best_split(
         left[:] = 0
         for r in rows:
             if cells[r] <= split:
-                left[y[r]] += weight[r]
+                left[y[r]] += 1
         n_left = left.sum()
         score = 0.0
         for c in range(len(here)):

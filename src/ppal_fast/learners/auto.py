@@ -30,6 +30,7 @@ Float = NDArray[np.float64]
 
 N_TREES = 100
 N_FOLDS, TREES_A_FOLD = 5, 40
+N_THINNED = 4  # copies of each held-out row, thinned to what rows of the pool show
 POWERS = (1.0, 1.5, 2.0, 3.0)  # of the forest's votes: a mean of many trees is timid beside the class means
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the forest in the class probabilities
 UNIFORM = 0.03  # of a forest's vote, spread evenly: no class is impossible
@@ -73,6 +74,21 @@ class FilledPool(PoolMap):
         return self._of_pool if table.values is self.pool.values else self._features(table)
 
     @cached_property
+    def gappy(self) -> bool:
+        """Whether any cell of the pool is missing."""
+        return bool(np.isnan(self.pool.values).any())
+
+    def thinned(self, table: Table, rng: np.random.Generator) -> Table:
+        """The rows with cells hidden until each shows no more of them than a row drawn from the pool, those that it
+        shows last."""
+        observed = table.observed
+        like = ~np.isnan(self.pool.values[rng.integers(0, len(self.pool), len(table))])
+        preference = np.where(observed, like + rng.random(observed.shape), -1.0)
+        rank = np.argsort(np.argsort(-preference, axis=1), axis=1)
+        kept = observed & (rank < like.sum(axis=1, keepdims=True))
+        return Table(np.where(kept, table.values, np.nan), table.schema)
+
+    @cached_property
     def _of_pool(self) -> NDArray[np.float32]:
         return self._features(self.pool)
 
@@ -89,8 +105,9 @@ class AutoClassifier(Learner):
 
     With a ledger: ClassMeanClassifier. Without one: its class probabilities, those of extremely randomised trees on
     filled cells and phi, or a mean of the two, whichever has the least squared error on held-out labelled rows (five
-    folds); the same rows say by which power the trees' votes are sharpened. Neither looks at anything but X, y and the
-    pool.
+    folds); the same rows say by which power the trees' votes are sharpened. Rows chosen for their labels show more
+    cells than others do, so held-out rows are first thinned to what the pool's rows show. Neither looks at anything
+    but X, y and the pool.
 
     Attributes: ``class_mean_``, ``representation_``, ``forest_`` (None where it has no part), ``forest_share_``,
     ``forest_power_``, ``privacy_``.
@@ -125,22 +142,27 @@ class AutoClassifier(Learner):
         rng = np.random.default_rng(int(_validate.random_generator(self.random_state).integers(2**31)))
         features, phi = self.pool_map_.features(labelled.table), self.pool_map_.phi(labelled.table)
         n = len(codes)
-        kept = rng.permutation(n) % N_FOLDS != np.arange(N_FOLDS)[:, None]
-        votes = _open_minded(_grow(features, codes, np.repeat(kept, TREES_A_FOLD, axis=0), n_classes, rng)[1])
-        of_means = np.empty_like(votes)
-        for rows in kept:
-            scores, _ = sum_and_decode(self.pool_map_.learned, phi[rows], codes[rows], n_classes, None)
-            of_means[~rows] = scores.probabilities(phi[~rows])
+        row = np.tile(np.arange(n), N_THINNED if self.pool_map_.gappy else 1)
+        shown = self.pool_map_.thinned(labelled.table.take(row), rng)
+        features_shown, phi_shown, truth = self.pool_map_.features(shown), self.pool_map_.phi(shown), codes[row]
+        votes, of_means = np.empty((len(row), n_classes)), np.empty((len(row), n_classes))
+        fold = rng.permutation(n) % N_FOLDS
+        for f in range(N_FOLDS):
+            rest, held = fold != f, fold[row] == f
+            forest = _grow(features[rest], codes[rest], TREES_A_FOLD, n_classes, rng)
+            votes[held] = _open_minded(vote(features_shown[held], forest))
+            scores, _ = sum_and_decode(self.pool_map_.learned, phi[rest], codes[rest], n_classes, None)
+            of_means[held] = scores.probabilities(phi_shown[held])
 
         def loss(power: float, share: float) -> float:
             error = share * _sharpened(votes, power) + (1 - share) * of_means
-            error[np.arange(n), codes] -= 1
+            error[np.arange(len(row)), truth] -= 1
             return float((error * error).sum())
 
         self.forest_power_ = min(POWERS, key=lambda power: loss(power, 1.0))
         self.forest_share_ = min(SHARES, key=lambda share: loss(self.forest_power_, share))
         if self.forest_share_:
-            self.forest_, _ = _grow(features, codes, np.ones((N_TREES, n), dtype=bool), n_classes, rng)
+            self.forest_ = _grow(features, codes, N_TREES, n_classes, rng)
 
     def _probabilities(self, table: Table) -> Float:
         if self.pool_map_ is None:
@@ -153,14 +175,12 @@ class AutoClassifier(Learner):
 
 
 def _grow(
-    features: NDArray[np.float32], codes: NDArray[np.intp], kept: NDArray[np.bool_], n_classes: int,
-    rng: np.random.Generator,
-) -> tuple[Forest, Float]:
-    """A tree for each row of ``kept`` (T, n), grown on the rows kept, trying the root of the number of columns at each
-    node; and the votes (n, K) of the trees without the row."""
+    features: NDArray[np.float32], codes: NDArray[np.intp], n_trees: int, n_classes: int, rng: np.random.Generator
+) -> Forest:
+    """Trees on all rows, each node trying the root of the number of columns."""
     n_tried = max(1, int(np.sqrt(features.shape[1])))
     state = rng.integers(0, 2**63, size=1).astype(np.uint64)
-    return grow(np.ascontiguousarray(features.T), codes, kept.astype(np.float32), n_classes, n_tried, state)
+    return grow(np.ascontiguousarray(features.T), codes, n_trees, n_classes, n_tried, state)
 
 
 def _sharpened(P: Float, power: float) -> Float:
