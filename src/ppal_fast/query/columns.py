@@ -39,18 +39,19 @@ def standardised(context: Context) -> Float:
 
 
 def components(Z: Float, width: int) -> Float:
-    """The leading principal components of Z (n, d), at most ``width`` of them: (n, <= width)."""
-    centred = Z - Z.mean(axis=0)
-    n, d = centred.shape
+    """The leading principal components of Z (n, d), at most ``width`` of them: (n, <= width). Z is centred in place:
+    the pages of a second table cost more than all that is computed here."""
+    Z -= Z.mean(axis=0)
+    n, d = Z.shape
     if n < d:
-        U, singular, _ = np.linalg.svd(centred, full_matrices=False)
+        U, singular, _ = np.linalg.svd(Z, full_matrices=False)
         keep = singular / max(float(singular.max(initial=0.0)), 1e-300) > 1e-6
         return np.ascontiguousarray((U * singular)[:, keep][:, :width])
     from scipy.linalg import eigh
 
-    values, vectors = eigh(centred.T @ centred, subset_by_index=(max(d - width, 0), d - 1))
+    values, vectors = eigh(Z.T @ Z, subset_by_index=(max(d - width, 0), d - 1))
     keep = values > 1e-12 * max(float(values[-1]), 1e-300)
-    return np.ascontiguousarray(centred @ vectors[:, keep][:, ::-1])
+    return np.ascontiguousarray(Z @ vectors[:, keep][:, ::-1])
 
 
 def well_observed(context: Context) -> Indices:
