@@ -20,7 +20,7 @@ from ppal_fast.qubo import io as qubo_io
 from ppal_fast.qubo import select_batch
 from ppal_fast.qubo.cardinality import FixedCardinality
 from ppal_fast.qubo.model import from_ising
-from ppal_fast.qubo.plan import are_side_by_side, luby
+from ppal_fast.qubo.plan import HOT_AGAIN, Reheats, are_side_by_side, luby
 from ppal_fast.qubo.proof import prove_minimum
 from ppal_fast.qubo.running import Clock
 
@@ -361,6 +361,30 @@ def test_known_cuts(data_folder: Path, name: str, best: int) -> None:
     found = solve_ising(W, target=W.sum() / 2 - 2 * wanted, time_limit=10, random_state=0)
     assert wanted <= qubo_io.cut(W, found.s) <= best
     assert_allclose(found.energy, W.sum() / 2 - 2 * qubo_io.cut(W, found.s))
+
+
+def test_annealing_cools_down_to_weights_far_below_the_penalties(rng: np.random.Generator) -> None:
+    """A set packing: 300 sets of four out of 151, worth up to 19, and a penalty for every two that overlap."""
+    members = np.zeros((151, 300))
+    for column in members.T:
+        column[rng.choice(151, 4, replace=False)] = 1
+    Q = 20.0 * (members.T @ members > 0)
+    np.fill_diagonal(Q, -rng.integers(1, 20, 300))
+    best = solve_qubo(Q, algorithm="tabu", random_state=0).energy
+    assert solve_qubo(Q, algorithm="annealing", random_state=0).energy < 0.88 * best
+
+
+def test_reheats_that_gained_are_chosen_again_and_passed_on() -> None:
+    model = from_ising(sparse.diags_array([np.ones(99)] * 2, offsets=(-1, 1), shape=(100, 100)), None)
+    reheats, tried = Reheats(), set()
+    for _ in range(4 * len(HOT_AGAIN)):
+        hot, length = reheats.choose(model, 64)
+        tried.add(hot)
+        assert length == 64
+        reheats.learn(0.0, length)
+    assert tried == set(HOT_AGAIN)
+    reheats.learn(100.0 * model.row_rms, 64)
+    assert Reheats([reheats, Reheats()]).choose(model, 64) == (hot, 64)
 
 
 def test_luby() -> None:

@@ -13,17 +13,19 @@ from numpy.typing import NDArray
 
 from ..kernels import bifurcation, fields, local_search, multispin, pieces
 from .model import Model
-from .plan import COLD_REPLICAS, ELITE, HOT, HOT_REPLICAS, IN_VAIN, fall, reheats
+from .plan import COLD, COLD_REPLICAS, COLDEST, ELITE, HOT, HOT_REPLICAS, IN_VAIN, Reheats, fall
 from .running import Clock
 
 Array = NDArray[Any]
-FORGET = 0.95  # of what reheats of a length gained, for each further one
 Found = tuple[float, Array]
 
 
-def annealing(model: Model, seed: int, sweeps: int, clock: Clock, target: float, parents: list[Array]) -> list[Found]:
+def annealing(
+    model: Model, seed: int, sweeps: int, clock: Clock, target: float, parents: list[Array], reheats: Reheats,
+) -> list[Found]:
     """A fall of the temperature, or reheats of the best state of the parents; on sparse couplings half of a fall's
-    sweeps are reheats too. What kinds of reheat have gained most is tried most."""
+    sweeps are reheats too. What kinds of reheat have gained most is tried most. A fall that has not come to rest at the
+    end, as beside large penalties, goes on for an eighth of its sweeps to a quarter of the temperature, and again."""
     generator = np.random.default_rng(seed)
     s, h, energy, best, rng = _random_start(model, generator)
     if parents:
@@ -34,14 +36,20 @@ def annealing(model: Model, seed: int, sweeps: int, clock: Clock, target: float,
     else:
         left = sweeps // 2 if model.couplings.ndim == 1 else 0
         _anneal(model, s, h, energy, best, rng, fall(model, HOT, sweeps - left), clock, target)
+        cold, before = COLD, np.inf
+        while energy[0] < before and energy[1] > target and cold > COLDEST and not clock.over():
+            before = energy[0]
+            colder = np.geomspace(cold, cold / 4, max(4, sweeps // 8)) * model.row_rms
+            _anneal(model, s, h, energy, best, rng, colder.astype(np.float32), clock, target)
+            cold /= 4
         sweeps = left
         kept, kept_h, kept_energy = best.copy(), *model.start(best)
-    hots, lengths = reheats(model, sweeps)
-    gained, spent = np.zeros(len(lengths)), np.zeros(len(lengths))
+    all_sweeps = sweeps
     while sweeps > 0 and kept_energy > target and not clock.over():
-        which = int(np.argmax((gained + model.row_rms) / (spent + lengths)))
+        hot, length = reheats.choose(model, all_sweeps)
         s[:], h[:], energy[:], best[:] = kept, kept_h, kept_energy, kept
-        temperatures = fall(model, hots[which] * generator.uniform(0.9, 1.1), min(int(lengths[which]), sweeps))
+        hot *= generator.uniform(0.9, 1.1)
+        temperatures = fall(model, hot, min(length, sweeps), min(COLD, hot / 7))
         _anneal(model, s, h, energy, best, rng, temperatures, clock, target)
         fields.descend(model.couplings, model.indptr, model.indices, s, h)
         before = kept_energy
@@ -49,12 +57,13 @@ def annealing(model: Model, seed: int, sweeps: int, clock: Clock, target: float,
         if energy[1] < kept_energy:
             kept_energy = _keep(model, kept, kept_h, kept_energy, best)
         sweeps -= len(temperatures)
-        gained[which] = FORGET * gained[which] + before - kept_energy
-        spent[which] = FORGET * spent[which] + len(temperatures)
+        reheats.learn(before - kept_energy, len(temperatures))
     return _ends(model, kept, kept_h, np.full(2, kept_energy), kept)
 
 
-def replicas(model: Model, seed: int, sweeps: int, clock: Clock, target: float, parents: list[Array]) -> list[Found]:
+def replicas(
+    model: Model, seed: int, sweeps: int, clock: Clock, target: float, parents: list[Array], _reheats: Reheats,
+) -> list[Found]:
     """512 falls side by side, a bit each, in an eighth of the sweeps. The best of them are crossed with the best state,
     and reheated, each twice; again and again, half as long."""
     generator = np.random.default_rng(seed)
@@ -130,7 +139,9 @@ def _anneal(
             break
 
 
-def tabu(model: Model, seed: int, flips: int, clock: Clock, target: float, _parents: list[Array]) -> list[Found]:
+def tabu(
+    model: Model, seed: int, flips: int, clock: Clock, target: float, _parents: list[Array], _reheats: Reheats,
+) -> list[Found]:
     """Tenure n/100 + 10 (n/4 at most) as Glover, Lu, Hao 2010; a jump after 5 n flips without a new best."""
     generator = np.random.default_rng(seed)
     s, h, energy, best, rng = _random_start(model, generator)
@@ -146,7 +157,9 @@ def tabu(model: Model, seed: int, flips: int, clock: Clock, target: float, _pare
     return _ends(model, s, h, energy, best)
 
 
-def ballistic(model: Model, seed: int, steps: int, clock: Clock, target: float, _parents: list[Array]) -> list[Found]:
+def ballistic(
+    model: Model, seed: int, steps: int, clock: Clock, target: float, _parents: list[Array], _reheats: Reheats,
+) -> list[Found]:
     """LANES replicas; their signs are looked at sixteen times on the way, and the best of every lane is kept."""
     generator = np.random.default_rng(seed)
     J, indptr, indices, b = model.lanes
@@ -171,7 +184,9 @@ def ballistic(model: Model, seed: int, steps: int, clock: Clock, target: float, 
     return found
 
 
-def discrete(model: Model, seed: int, steps: int, clock: Clock, target: float, _parents: list[Array]) -> list[Found]:
+def discrete(
+    model: Model, seed: int, steps: int, clock: Clock, target: float, _parents: list[Array], _reheats: Reheats,
+) -> list[Found]:
     """One replica on the local fields."""
     generator = np.random.default_rng(seed)
     x, y = (generator.uniform(-0.1, 0.1, model.n).astype(np.float32) for _ in range(2))
@@ -217,7 +232,7 @@ def _ends(model: Model, s: Array, h: Array, energy: Array, best: Array) -> list[
     return found
 
 
-Driver = Callable[[Model, int, int, Clock, float, list[Array]], list[Found]]
+Driver = Callable[[Model, int, int, Clock, float, list[Array], Reheats], list[Found]]
 DRIVERS: dict[str, Driver] = {
     "annealing": annealing, "replicas": replicas, "tabu": tabu, "bsb": ballistic, "dsb": discrete,
 }

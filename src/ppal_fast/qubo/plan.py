@@ -6,7 +6,7 @@ Everything comes from the instance: its size, its density and the norms of its r
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,14 @@ Array = NDArray[Any]
 MOST_FOR_TABU = 1500
 DEGREE_FOR_TABU = 30  # of sparse couplings: with 6 couplings a spin (n = 1500) tabu ended 5 % above annealing
 REHEAT = 64  # sweeps of the shortest reheat
+MOST_LENGTHS = 10  # of reheats, each four times the one before
 HOT = 0.8  # of the row rms: at 1 a mean-field spin glass freezes; above it sweeps are wasted
-HOT_AGAIN = 0.35, 0.5, 0.7  # at which a good state is left in patches, but not as a whole
+COLD, COLDEST = 0.05, 1e-6  # where a fall ends, and where it ends at last if it still goes down
+# of the row rms. At the first three a good state of a spin glass is left in patches, but not as a whole; the others are
+# for small weights beside large penalties or biases
+HOT_AGAIN = np.array([0.5, 0.35, 0.7, 0.2, 0.1, 0.04, 0.015, 0.005])
+HOPE = np.clip(HOT_AGAIN, 0.1, 0.35)  # of the row rms: what is expected of the first reheat of a kind
+FORGET = 0.95  # of what reheats of a kind gained, for each further one
 # 512 replicas side by side: random graphs of 1,000 to 5,000 spins, +-1 tori; smaller ones take milliseconds anyway
 LEAST_SIDE_BY_SIDE = 500
 HOT_REPLICAS, COLD_REPLICAS = 0.35, 0.1
@@ -90,7 +96,7 @@ def luby(run: int) -> int:
         run -= 2 ** (size - 1) - 1
 
 
-def fall(model: Model, hot: float, sweeps: int, cold: float = 0.05) -> Array:
+def fall(model: Model, hot: float, sweeps: int, cold: float = COLD) -> Array:
     """The temperature of each sweep, float32: from ``hot`` times the row rms linearly to ``cold`` of it, or
     geometrically where some rows are so weak that they freeze below that."""
     first, last = hot * model.row_rms, min(cold * model.row_rms, 2 * cold * model.row_low)
@@ -98,11 +104,31 @@ def fall(model: Model, hot: float, sweeps: int, cold: float = 0.05) -> Array:
     return (np.geomspace if steep else np.linspace)(first, last, sweeps).astype(np.float32)
 
 
-def reheats(model: Model, sweeps: int) -> tuple[Array, Array]:
-    """(hot, length) of each kind of reheat in a run that has so many sweeps for them. The longest take a sixteenth;
-    on dense couplings, where all of a reheat is kept or nothing, the shortest have n/8 sweeps, the longest half."""
-    shortest, share = (REHEAT, 16) if model.couplings.ndim == 1 else (max(REHEAT, model.n // 8), 2)
-    longest = max(1.0, sweeps / share / shortest)
-    lengths = shortest * 2 ** np.arange(0, int(np.log2(longest)) + 1, 2)
-    hots, all_lengths = np.meshgrid(HOT_AGAIN, lengths)
-    return hots.ravel(), all_lengths.ravel()
+class Reheats:
+    """What each kind of reheat, a temperature and a length, has gained, in this run and in those it goes on from.
+
+    The longest take a sixteenth of a run's sweeps; on dense couplings, where all of a reheat is kept or nothing, the
+    shortest have n/8 sweeps, the longest half of the run.
+    """
+
+    def __init__(self, parents: Sequence[Reheats] = ()) -> None:
+        self.gained, self.spent = (np.zeros((MOST_LENGTHS, len(HOT_AGAIN))) for _ in range(2))
+        for parent in parents:
+            self.gained += parent.gained
+            self.spent += parent.spent
+        self.kind = 0, 0
+
+    def choose(self, model: Model, sweeps: int) -> tuple[float, int]:
+        """(hot, length) of the reheat that promises the highest gain a sweep; kinds not tried yet promise much."""
+        shortest, share = (REHEAT, 16) if model.couplings.ndim == 1 else (max(REHEAT, model.n // 8), 2)
+        lengths = shortest * 4 ** np.arange(MOST_LENGTHS)[:, None]
+        promise = (self.gained + model.row_rms * HOPE) / (self.spent + lengths)
+        promise[1:][lengths[1:, 0] * share > sweeps] = 0
+        length, hot = divmod(int(np.argmax(promise)), len(HOT_AGAIN))
+        self.kind = length, hot
+        return float(HOT_AGAIN[hot]), int(lengths[length, 0])
+
+    def learn(self, gain: float, sweeps: int) -> None:
+        """What the reheat just chosen gained."""
+        self.gained[self.kind] = FORGET * self.gained[self.kind] + gain
+        self.spent[self.kind] = FORGET * self.spent[self.kind] + sweeps

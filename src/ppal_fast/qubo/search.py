@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from .drivers import DRIVERS
 from .model import Model
-from .plan import Run, are_side_by_side, runs
+from .plan import Reheats, Run, are_side_by_side, runs
 from .running import Clock, Pool, run_all
 
 Array = NDArray[Any]
+Ends = tuple[Array, Reheats]
 RUNS = 32  # where neither their number nor a time limit is given
 
 
@@ -39,14 +40,15 @@ def search(
         if algorithm == "auto" and are_side_by_side(model):
             n_replicas = RUNS // 4
 
-    def job(run: Run, seed: int, parents: list[Future[Array]], end: Future[Array]) -> None:
+    def job(run: Run, seed: int, parents: list[Future[Ends]], end: Future[Ends]) -> None:
         try:
-            states = [parent.result() for parent in parents]
-            found = DRIVERS[run.driver](model, seed, run.steps, clock, wanted, states)
+            before = [parent.result() for parent in parents]
+            reheats = Reheats([known for _, known in before])
+            found = DRIVERS[run.driver](model, seed, run.steps, clock, wanted, [s for s, _ in before], reheats)
         except BaseException as error:
             end.set_exception(error)
             raise
-        end.set_result(min(found, key=lambda item: item[0])[1])
+        end.set_result((min(found, key=lambda item: item[0])[1], reheats))
         for energy, state in found:
             pool.offer(energy, state)
             if target is not None and energy <= target:
@@ -54,10 +56,10 @@ def search(
 
     def jobs() -> Iterator[Callable[[], None]]:
         base = int(seeds.generate_state(1, np.uint64)[0])
-        trees: dict[int, list[Future[Array]]] = defaultdict(list)  # roots of what is not yet joined
+        trees: dict[int, list[Future[Ends]]] = defaultdict(list)  # roots of what is not yet joined
         for r, run in enumerate(runs(model, algorithm, n_replicas, n_steps)):
             parents = [trees[run.tree].pop() for _ in range(2)] if run.level else []
-            end: Future[Array] = Future()
+            end: Future[Ends] = Future()
             trees[run.tree].append(end)
             yield partial(job, run, (base + r) % 2**64, parents, end)
 
