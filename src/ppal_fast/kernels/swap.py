@@ -1,8 +1,8 @@
 """Fixed cardinality by swap moves: one variable leaves the chosen set, another enters. The sum never changes.
 
 A problem is W (m, m) float32 with zero diagonal and d (m,): f(x) = sum_i d_i x_i + sum_{i<j} W_ij x_i x_j, to minimise
-with sum(x) = k. Behind its n variables d is HUGE and W zero, so that nothing there is ever chosen. The gradient g_i = d_i + sum_{j chosen} W_ij is kept up to date; swapping i out and j in changes f by
-g_j - g_i - W_ij.
+with sum(x) = k. Behind its n variables d is HUGE and W zero, so that nothing there is chosen. The gradient
+g_i = d_i + sum_{j chosen} W_ij is kept up to date; swapping i out and j in changes f by g_j - g_i - W_ij.
 """
 
 from __future__ import annotations
@@ -171,27 +171,50 @@ def first_set(W: Array, d: Array, start: int, champion: Array, members: Array, o
 
 
 @jit()
-def grow(W: Array, d: Array, members: Array, given: int, g: Array, bar: Array) -> None:
+def couple(Q: Array, scale: float, W: Array, ready: Array | None, i: Any) -> None:
+    """Row i of W from Q, if it is not there yet: of thousands of variables few ever enter a set.
+
+    ready (m,) uint8, or None where all of W is there: then nothing of this is compiled, and a move takes two thirds.
+    """
+    if ready is None:
+        return
+    if not ready[i]:
+        ready[i] = 1
+        for j in range(Q.shape[0]):
+            W[i, j] = np.float32(Q[i, j] * scale + Q[j, i] * scale)
+        for j in range(Q.shape[0], W.shape[0]):
+            W[i, j] = np.float32(0)
+        W[i, i] = np.float32(0)
+
+
+@jit()
+def grow(
+    Q: Array, scale: float, W: Array, ready: Array | None, d: Array, members: Array, given: int, g: Array, bar: Array
+) -> None:
     """The first ``given`` members stay, the others join greedily, in place; g and bar then as swap_walk wants them.
 
-    W (m, m), d (m,): n variables padded to a multiple of PAD, with d = HUGE behind them. Cost: k m.
+    Q, scale, ready: as ``couple`` fills W. Cost: k m.
     """
     for j in range(g.shape[0]):
         g[j] = d[j]
         bar[j] = np.float32(0)
     for q in range(members.shape[0]):
         enters = np.int64(members[q]) if q < given else lowest_entry(g, bar)
+        couple(Q, scale, W, ready, enters)
         members[q] = enters
         join(W, g, enters)
         bar[enters] = HUGE
 
 
 @jit()
-def swap_walk(W: Array, d: Array, n: int, members: Array, best: Array, g: Array, bar: Array, lowest: Array) -> float:
+def swap_walk(
+    Q: Array, scale: float, W: Array, ready: Array | None, d: Array, n: int, members: Array, best: Array, g: Array,
+    bar: Array, lowest: Array,
+) -> float:
     """Best swaps, in place, until STALL of them brought no new best set; returns its f, and the set in best (k,).
 
-    Whoever left is barred from coming back for TENURE moves, which leads out of local minima. W, d, n, g (m,) the
-    gradient, bar (m,) HUGE at members: as ``grow`` leaves them; lowest (m,) scratch. Cost: k m a move.
+    Whoever left is barred from coming back for TENURE moves, which leads out of local minima. g (m,) the gradient,
+    bar (m,) HUGE at members, and Q, scale, W, ready, d: as for ``grow``; lowest (m,) scratch. Cost: k m a move.
     Source: recency as in Glover, Kuo, Dhir 1998.
     """
     k = members.shape[0]
@@ -207,8 +230,9 @@ def swap_walk(W: Array, d: Array, n: int, members: Array, best: Array, g: Array,
         change = lowest[enters] + (g[enters] + bar[enters])
         if change >= OUT:
             break
-        while -g[members[q]] - W[enters, members[q]] != lowest[enters]:  # the same sums as lowest_swap's
+        while -g[members[q]] - W[members[q], enters] != lowest[enters]:  # the same sums as lowest_swap's
             q += 1
+        couple(Q, scale, W, ready, enters)
         exchange(W, g, enters, members[q])
         f += float(change)
         if move >= tenure:
@@ -228,13 +252,15 @@ def swap_walk(W: Array, d: Array, n: int, members: Array, best: Array, g: Array,
 
 @jit()
 def walks(
-    W: Array, d: Array, n: int, first: int, most: int, enough: int, least: int, rng: Array, chosen: Array
-) -> float:
-    """The best set of walks number ``first`` to ``most`` - 1, to chosen (k,) int32; returns its f.
+    Q: Array, scale: float, W: Array, ready: Array | None, d: Array, n: int, first: int, most: int, enough: int,
+    least: int, in_pairs: bool, rng: Array, chosen: Array,
+) -> None:
+    """The best set of walks number ``first`` to ``most`` - 1, to chosen (k,) int32. No swap improves it.
 
     Number 0 starts from the greedy set, the others from sets that the greedy rule completes from a random half. At
-    least ``least`` walks are made and ``enough`` of them meet the best set, but at most ``most``: of problems that few
-    walks solve, meetings alone miss many. No swap improves the set in the end. W, d as for ``grow``.
+    least ``least`` walks are made and ``enough`` of them meet the best set, but at most ``most``: meetings alone miss
+    where another set draws most walks. ``in_pairs``: in the end two members are exchanged for two others as well,
+    which low rank needs, where swaps are too coarse.
     """
     m, k = W.shape[0], chosen.shape[0]
     g, bar, lowest = np.empty(m, np.float32), np.empty(m, np.float32), np.empty(m, np.float32)
@@ -243,8 +269,8 @@ def walks(
     for start in range(first, most):
         given = (k + 1) // 2 if start else 0
         random_set(order, members[:given], rng)
-        grow(W, d, members, given, g, bar)
-        f = swap_walk(W, d, n, members, best, g, bar, lowest)
+        grow(Q, scale, W, ready, d, members, given, g, bar)
+        f = swap_walk(Q, scale, W, ready, d, n, members, best, g, bar, lowest)
         if f < lowest_f - CLOSE * abs(lowest_f):
             lowest_f, meetings = f, 0
             chosen[:] = best
@@ -252,21 +278,76 @@ def walks(
         if meetings >= enough and start + 1 >= least:
             break
     better = True
-    while better:  # a swap that was barred when the best set was met
+    while better:  # a swap may have been barred when the best set was met
+        if in_pairs:
+            pair_descend(W, d, n, chosen, g, bar, lowest)
         members[:] = chosen
-        grow(W, d, members, k, g, bar)
-        f = swap_walk(W, d, n, members, best, g, bar, lowest)
+        grow(Q, scale, W, ready, d, members, k, g, bar)
+        f = swap_walk(Q, scale, W, ready, d, n, members, best, g, bar, lowest)
         better = f < lowest_f - CLOSE * abs(lowest_f)
         if better:
             lowest_f = f
             chosen[:] = best
-    return lowest_f
+
+
+@jit(fastmath=FAST)
+def pair_descend(W: Array, d: Array, n: int, members: Array, g: Array, cost: Array, row: Array) -> None:
+    """Exchanges of two members for two others, in place, until none improves. W whole; g, cost, row (m,) scratch.
+
+    A pair of members is passed over, and so is a variable that might enter, where even its lowest coupling cannot make
+    an exchange improve. Cost: k^2 n / 2 where most are, at most k^2 n^2 / 4, for each round.
+    """
+    m, k = W.shape[0], members.shape[0]
+    gradient(W, d, members, g)
+    low_of = np.empty(n, np.float32)
+    lowest = HUGE
+    for i in range(n):
+        low = HUGE
+        for j in range(m):
+            low = smaller(low, W[i, j])
+        low_of[i] = low
+        lowest = smaller(lowest, low)
+    scale = np.float32(0)
+    for j in range(m):
+        cost[j] = g[j]
+        scale = larger(scale, abs(g[j]) if d[j] < HUGE else np.float32(0))
+    for i in members:
+        cost[i] = HUGE
+    enough = np.float32(-8e-7) * scale  # the rounding of four rows: see swap_descend
+    q, p, quiet, made = 1, 0, 0, 0
+    while quiet < k * (k - 1) // 2 and made < 10 * n:  # in float32 it could go round in circles
+        i, h = members[q], members[p]
+        base = W[i, h] - g[i] - g[h]
+        low = HUGE
+        for j in range(m):
+            row[j] = cost[j] - W[i, j] - W[h, j]
+            low = smaller(low, row[j])
+        quiet += 1
+        if base + low + low + lowest < enough:
+            for j in range(n):
+                if base + row[j] + low + low_of[j] < enough:
+                    partner = HUGE
+                    for e in range(j + 1, m):
+                        partner = smaller(partner, row[e] + W[j, e])
+                    if base + row[j] + partner < enough:
+                        e = j + 1
+                        while row[e] + W[j, e] != partner:
+                            e += 1
+                        for v in range(m):
+                            change = W[j, v] + W[e, v] - W[i, v] - W[h, v]
+                            g[v] += change
+                            cost[v] += change
+                        members[q], members[p] = j, e
+                        cost[i], cost[h], cost[j], cost[e] = g[i], g[h], HUGE, HUGE
+                        quiet, made = 0, made + 1
+                        break
+        p += 1
+        if p == q:
+            q, p = q + 1 if q + 1 < k else 1, 0
 
 
 @jit()
-def swap_batch(
-    Q: Array, idle: int, most: int, enough: int, least: int, seeds: Array, chosen: Array
-) -> None:
+def swap_batch(Q: Array, idle: int, most: int, enough: int, least: int, seeds: Array, chosen: Array) -> None:
     """Walks on problems Q (b, n, n) float64 in turn: chosen (b, k) int32; seeds (b,) uint64.
 
     Variables from n to n + ``idle`` - 1 have neither couplings nor a diagonal: with n of them and k = n, every state of
@@ -280,7 +361,7 @@ def swap_batch(
     for p in range(Q.shape[0]):
         couplings_of(Q[p], W, d)
         rng[0] = seeds[p]
-        walks(W, d, n + idle, 0, most, enough, least, rng, chosen[p])
+        walks(Q[p], 1.0, W, None, d, n + idle, 0, most, enough, least, True, rng, chosen[p])
 
 
 @jit()

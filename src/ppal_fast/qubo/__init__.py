@@ -22,6 +22,7 @@ from scipy import sparse
 from .. import _validate
 from ..errors import InputError
 from ..kernels import bifurcation, local_search, swap
+from ..kernels.fields import HUGE
 from .cardinality import FixedCardinality, add_neighbours, search_cardinality
 from .model import from_ising, from_qubo, square
 from .proof import prove_minimum
@@ -219,11 +220,14 @@ def select_batch(gain: ArrayLike, similarity: ArrayLike, k: int, *, random_state
     _validate.integer(0, m, k=k)
     chosen = np.arange(m) if k == m else np.empty(0, np.intp)
     if 0 < k < m:
-        Q = 0.5 * (likeness.toarray() if sparse.issparse(likeness) else likeness)
-        np.fill_diagonal(Q, -value)
-        chosen = np.empty((1, k), np.int32)
-        swap.swap_batch(Q[None], 0, 8, 8, 8, _seeds(random_state).generate_state(1, np.uint64), chosen)
-        chosen = chosen[0].astype(np.intp)
+        S = likeness.toarray() if sparse.issparse(likeness) else likeness
+        scale = 1.0 / (max(float(S.max()), -float(S.min()), float(np.abs(value).max())) or 1.0)
+        size = swap.padded(m)
+        W, ready, d = np.empty((size, size), np.float32), np.zeros(size, np.uint8), np.full(size, HUGE)
+        d[:m] = -scale * value
+        best, rng = np.empty(k, np.int32), _seeds(random_state).generate_state(1, np.uint64)
+        swap.walks(S, 0.5 * scale, W, ready, d, m, 0, 8, 8, 8, False, rng, best)
+        chosen = best.astype(np.intp)
     return chosen[np.argsort(-value[chosen], kind="stable")]
 
 

@@ -13,12 +13,13 @@ from scipy import sparse
 
 from ..errors import InputError
 from ..kernels import bifurcation, swap
+from ..kernels.fields import HUGE
 from .running import Clock, Pool, run_all
 
 Array = NDArray[Any]
 LARGEST = 20_000  # variables: the couplings are held dense in float32, 1.6 GB there
 RUNS = 6
-WALKS = 48  # of a run
+WALKS, TOGETHER = 48, 8  # of a run; those after whose best pairs are exchanged
 MOST_FOR_WALKS = 256  # variables
 SLICE_WORK = 20_000_000  # coupling reads between two looks at the clock: a few milliseconds
 
@@ -26,7 +27,8 @@ SLICE_WORK = 20_000_000  # coupling reads between two looks at the clock: a few 
 class FixedCardinality:
     """x'Qx with 0 < k < n ones: float32 couplings for the kernels, the caller's Q in float64 for exact ends.
 
-    W (m, m) and d (m,) are padded as kernels/swap.py wants them. Without a cardinality n idle variables join, and exactly n of the 2 n are one: the n real ones are then free.
+    W (m, m) and d (m,) are padded as kernels/swap.py wants them. Without a cardinality n idle variables join, and
+    exactly n of the 2 n are one: the n real ones are then free.
     """
 
     def __init__(self, Q: Any, k: int | None) -> None:
@@ -38,7 +40,7 @@ class FixedCardinality:
         self.Q = np.zeros((self.n, self.n))
         self.Q[: self.n_real, : self.n_real] = Q.toarray() if sparse.issparse(Q) else Q
         m = swap.padded(self.n)
-        self.W, self.d = np.zeros((m, m), np.float32), np.full(m, swap.HUGE)
+        self.W, self.d = np.zeros((m, m), np.float32), np.full(m, HUGE)
         swap.couplings_of(self.Q, self.W, self.d)
 
     @cached_property
@@ -94,13 +96,14 @@ def walks(problem: FixedCardinality, rng: Array, steps: int, clock: Clock) -> It
     if problem.n > MOST_FOR_WALKS:
         yield from descents(problem, rng, -(-steps // 3), clock)
         return
-    together = max(1, problem.moves_in_slice // problem.n)
-    for first in range(0, steps, together):
+    for first in range(0, steps, TOGETHER):
         if first and clock.over():
             return
         best = np.empty(problem.k, np.int32)
-        last = min(steps, first + together)
-        swap.walks(problem.W, problem.d, problem.n, first, last, steps + 1, steps, rng, best)
+        last = min(steps, first + TOGETHER)
+        swap.walks(
+            problem.Q, 1.0, problem.W, None, problem.d, problem.n, first, last, steps, steps, True, rng, best
+        )
         yield best
 
 
