@@ -53,6 +53,15 @@ def best_quadratic(
     return best
 
 
+def posterior(
+    precision: NDArray[np.float64], b: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Mean, E[f f'] and log |A| of f ~ N(A^-1 b, A^-1), one whole matrix A (n, q, q) at a time."""
+    mean = np.array([np.linalg.solve(A, x) for A, x in zip(precision, b, strict=True)])
+    second = np.array([np.linalg.inv(A) + np.outer(f, f) for A, f in zip(precision, mean, strict=True)])
+    return mean, second, np.array([np.linalg.slogdet(A)[1] for A in precision])
+
+
 def forest_votes(forest: Any, X: NDArray[np.float32]) -> NDArray[np.float64]:
     """Class shares of the leaf of each row, one tree and one row at a time, averaged over trees."""
     votes = np.zeros((len(X), forest.shares.shape[1]))

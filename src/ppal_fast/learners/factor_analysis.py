@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..kernels.posterior import posterior
+
 Float = NDArray[np.float64]
 
 LOADING_RIDGE = 2.0  # prior precision of a loading, in rows: a column seen a few times keeps a small loading
@@ -34,8 +36,7 @@ class FactorAnalysis:
 
     def scores(self, Z: Float) -> Float:
         """Posterior mean of the factors given the observed cells, (n, q); zero for a row with none."""
-        precision, b = self._natural(Z)
-        return np.asarray(np.linalg.solve(precision, b[:, :, None])[:, :, 0], dtype=np.float64)
+        return posterior(*self._natural(*_cells(Z)))[0]
 
     def fill(self, Z: Float) -> Float:
         """Z (n, p) with its missing cells replaced by their posterior mean."""
@@ -43,20 +44,19 @@ class FactorAnalysis:
 
     def log_likelihood(self, Z: Float) -> Float:
         """Log density of the observed cells of each row, (n,)."""
-        observed = (~np.isnan(Z)).astype(np.float64)
-        filled = np.nan_to_num(Z)
-        precision, b = self._natural(Z)
-        explained = (b * np.linalg.solve(precision, b[:, :, None])[:, :, 0]).sum(axis=1)
-        log_determinant = np.linalg.slogdet(precision)[1] + observed @ np.log(2 * np.pi * self.noise)
-        return -0.5 * (log_determinant + (filled * filled) @ (1 / self.noise) - explained)
+        filled, observed = _cells(Z)
+        precision, b = self._natural(filled, observed)
+        mean, _, log_determinant = posterior(precision, b)
+        log_determinant += observed @ np.log(2 * np.pi * self.noise)
+        return -0.5 * (log_determinant + (filled * filled) @ (1 / self.noise) - (b * mean).sum(axis=1))
 
-    def _natural(self, Z: Float) -> tuple[Float, Float]:
-        """Posterior precision (n, q, q) and precision times mean (n, q) of the factors."""
-        p, q = self.loadings.shape
-        observed = (~np.isnan(Z)).astype(np.float64)
+    def _natural(self, filled: Float, observed: Float) -> tuple[Float, Float]:
+        """Posterior precision of the factors, lower triangle (n, q (q + 1) / 2), and precision times mean (n, q)."""
         weighted = self.loadings / self.noise[:, None]
-        outer = (self.loadings[:, :, None] * weighted[:, None, :]).reshape(p, q * q)
-        return (observed @ outer).reshape(-1, q, q) + np.eye(q), np.nan_to_num(Z) @ weighted
+        i, j = np.tril_indices(self.n_factors)
+        precision = observed @ (self.loadings[:, i] * weighted[:, j])
+        precision[:, i == j] += 1.0
+        return precision, filled @ weighted
 
 
 def fit_factors(Z: Float, n_factors: int, *, n_steps: int, start: FactorAnalysis | None = None) -> FactorAnalysis:
@@ -64,23 +64,28 @@ def fit_factors(Z: Float, n_factors: int, *, n_steps: int, start: FactorAnalysis
 
     Cost: n_steps * n * (p q^2 + q^3).
     """
-    observed = (~np.isnan(Z)).astype(np.float64)
-    filled = np.nan_to_num(Z)
+    filled, observed = _cells(Z)
     model = start or _spectral_start(filled, observed, n_factors)
     counts, squares = observed.sum(axis=0), (filled * filled).sum(axis=0)
-    q = model.n_factors
+    i, j = np.tril_indices(model.n_factors)
+    per_column = np.empty((Z.shape[1], model.n_factors, model.n_factors))
     for _ in range(n_steps):
-        precision, b = model._natural(Z)
-        covariance = np.linalg.inv(precision)
-        mean = np.einsum("nij,nj->ni", covariance, b)
-        second = (covariance + mean[:, :, None] * mean[:, None, :]).reshape(len(Z), q * q)
-        per_column = (observed.T @ second).reshape(-1, q, q)
+        mean, second, _ = posterior(*model._natural(filled, observed))
+        per_column[:, i, j] = per_column[:, j, i] = observed.T @ second
         cross = filled.T @ mean
-        loadings = np.linalg.solve(per_column + LOADING_RIDGE * np.eye(q), cross[:, :, None])[:, :, 0]
+        ridge = LOADING_RIDGE * np.eye(model.n_factors)
+        loadings = np.linalg.solve(per_column + ridge, cross[:, :, None])[:, :, 0]
         quadratic = np.einsum("pi,pij,pj->p", loadings, per_column, loadings)
         residual = squares - 2 * (loadings * cross).sum(axis=1) + quadratic
-        model = FactorAnalysis(loadings, np.clip((residual + NOISE_PRIOR) / (counts + NOISE_PRIOR), *NOISE_RANGE))
+        noise = np.clip((residual + NOISE_PRIOR) / (counts + NOISE_PRIOR), *NOISE_RANGE)
+        model = FactorAnalysis(np.asarray(loadings, dtype=np.float64), noise)
     return model
+
+
+def _cells(Z: Float) -> tuple[Float, Float]:
+    """Cells with 0 for the missing ones, and 1 for each observed one: (n, p) both."""
+    missing = np.isnan(Z)
+    return np.where(missing, 0.0, Z), (~missing).astype(np.float64)
 
 
 def _spectral_start(filled: Float, observed: Float, n_factors: int) -> FactorAnalysis:

@@ -91,7 +91,7 @@ def maximise(filled: Float, observed: Float, shares: Float, amount: Float | None
         shares = shares * amount[:, None]
         squares, n_observed = amount @ (filled * filled), amount @ observed
     else:
-        squares, n_observed = (filled * filled).sum(axis=0), observed.sum(axis=0)
+        squares, n_observed = np.einsum("ij,ij->j", filled, filled), np.ones(len(observed)) @ observed
     counts = shares.T @ observed
     means = (shares.T @ filled) / (counts + MEAN_PRIOR)
     residual = squares - (counts * means * means).sum(axis=0)
@@ -102,8 +102,8 @@ def maximise(filled: Float, observed: Float, shares: Float, amount: Float | None
 
 def _normalised(logs: Float) -> tuple[Float, Float]:
     """Softmax over components (n, k) and its log normaliser (n,)."""
-    top = logs.max(axis=1, keepdims=True)
-    shares = np.exp(logs - top)
-    total = shares.sum(axis=1, keepdims=True)
-    shares /= total
-    return shares, (np.log(total) + top)[:, 0]
+    top = np.ascontiguousarray(logs.T).max(axis=0)  # several times faster than along the short axis
+    shares = np.exp(logs - top[:, None])
+    total = shares @ np.ones(shares.shape[1])
+    shares /= total[:, None]
+    return shares, np.log(total) + top

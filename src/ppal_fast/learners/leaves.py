@@ -21,6 +21,7 @@ N_TREES, DEPTH = 40, 6
 N_COMPONENTS = 60
 ROWS_FOR_COMPONENTS = 1000
 FEWEST_IN_LEAF = 5
+ROUNDING = 1e-9  # of standardised cells: filled in other batches they differ by less, and a threshold may be a cell
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def grow(A: Float, rng: np.random.Generator, n_trees: int = N_TREES, depth: int 
             values = A[here, column[t, node]]
             if len(here) > 1:
                 low, high = values[rng.integers(0, len(here), 2)]
-                threshold[t, node] = low + rng.random() * (high - low)
+                threshold[t, node] = low + rng.random() * (high - low) + ROUNDING
             right = values > threshold[t, node]
             members[2 * node + 1], members[2 * node + 2] = here[~right], here[right]
     return Trees(column, threshold)
