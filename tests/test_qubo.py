@@ -20,7 +20,7 @@ from ppal_fast.qubo import io as qubo_io
 from ppal_fast.qubo import select_batch
 from ppal_fast.qubo.cardinality import FixedCardinality
 from ppal_fast.qubo.model import from_ising
-from ppal_fast.qubo.plan import HOT_AGAIN, Reheats, are_side_by_side, luby
+from ppal_fast.qubo.plan import HOT_AGAIN, TRIAL, Reheats, are_side_by_side, luby, runs
 from ppal_fast.qubo.proof import prove_minimum
 from ppal_fast.qubo.running import Clock
 
@@ -385,6 +385,14 @@ def test_reheats_that_gained_are_chosen_again_and_passed_on() -> None:
     assert tried == set(HOT_AGAIN)
     reheats.learn(100.0 * model.row_rms, 64)
     assert Reheats([reheats, Reheats()]).choose(model, 64) == (hot, 64)
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_tabu_goes_on_where_it_leads(leads: bool) -> None:
+    model = from_ising(sparse.diags_array([np.ones(99)] * 2, offsets=(-1, 1), shape=(100, 100)), None)
+    drivers = [run.driver for run in runs(model, "auto", 20, None, lambda driver: leads and driver == "tabu")]
+    assert drivers[:TRIAL] == ["annealing", "tabu"] * (TRIAL // 2)
+    assert ("tabu" in drivers[TRIAL:]) is leads
 
 
 def test_luby() -> None:

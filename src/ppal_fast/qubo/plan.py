@@ -6,7 +6,7 @@ Everything comes from the instance: its size, its density and the norms of its r
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,8 @@ from .model import Model
 Array = NDArray[Any]
 # one-flip tabu looks at all n before every flip: ahead of annealing at n = 1000 (bqp), far behind at 2000 (K2000)
 MOST_FOR_TABU = 1500
-DEGREE_FOR_TABU = 30  # of sparse couplings: with 6 couplings a spin (n = 1500) tabu ended 5 % above annealing
+DEGREE_FOR_TABU = 30  # of sparse couplings from which it comes first: with 6 it often ends 5 % above annealing
+TRIAL = 4  # runs, two of tabu, after which annealing goes on alone unless tabu leads
 REHEAT = 64  # sweeps of the shortest reheat
 MOST_LENGTHS = 10  # of reheats, each four times the one before
 HOT = 0.8  # of the row rms: at 1 a mean-field spin glass freezes; above it sweeps are wasted
@@ -49,26 +50,31 @@ class Run:
     level: int
 
 
-def runs(model: Model, algorithm: str, n_replicas: int | None, n_steps: int | None) -> Iterator[Run]:
-    """Endless where n_replicas is None."""
+def runs(
+    model: Model, algorithm: str, n_replicas: int | None, n_steps: int | None, leads: Callable[[str], bool],
+) -> Iterator[Run]:
+    """Endless where n_replicas is None. ``leads`` says of a driver whether the lowest energy so far is its own."""
     if algorithm == "bsb" and n_replicas is not None:
         n_replicas = -(-n_replicas // bifurcation.LANES)
     side_by_side = algorithm == "auto" and are_side_by_side(model)
     annealing = "replicas" if side_by_side else "annealing"
+    trial = algorithm == "auto" and model.n <= MOST_FOR_TABU
     if algorithm != "auto":
         cycle: tuple[str, ...] = (algorithm,)
-    elif model.n <= MOST_FOR_TABU and (
-        model.couplings.ndim == 2 or model.couplings.size >= DEGREE_FOR_TABU * model.n
-    ):
+    elif not trial:
+        cycle = (annealing, annealing)  # two trees: while a run waits for its parents, the other thread has work
+    elif model.couplings.ndim == 2 or model.couplings.size >= DEGREE_FOR_TABU * model.n:
         cycle = ("tabu", annealing)
     else:
-        cycle = (annealing, annealing)  # two trees: while a run waits for its parents, the other thread has work
+        cycle = (annealing, "tabu")
     most = max(100, int(SPARSE_SWEEPS / model.n))
     unit = {"tabu": 20 * model.n, "annealing": sweeps_of(model), "dsb": max(100, model.n // 5), "bsb": 200,
             "replicas": min(REPLICA_SWEEPS, most)}
     if side_by_side:
         yield Run("annealing", n_steps or min(FIRST, most), len(cycle), 0)
     for r in itertools.count() if n_replicas is None else range(n_replicas - side_by_side):
+        if trial and r == TRIAL and not leads("tabu"):
+            cycle = (annealing, annealing)
         tree = r % len(cycle)
         length = luby(r // len(cycle))
         yield Run(cycle[tree], n_steps or length * unit[cycle[tree]], tree, length.bit_length() - 1)

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from .drivers import DRIVERS
 from .model import Model
-from .plan import Reheats, Run, are_side_by_side, runs
+from .plan import TRIAL, Reheats, Run, are_side_by_side, runs
 from .running import Clock, Pool, run_all
 
 Array = NDArray[Any]
-Ends = tuple[Array, Reheats]
+Ends = tuple[float, Array, Reheats]
 RUNS = 32  # where neither their number nor a time limit is given
 
 
@@ -43,12 +43,14 @@ def search(
     def job(run: Run, seed: int, parents: list[Future[Ends]], end: Future[Ends]) -> None:
         try:
             before = [parent.result() for parent in parents]
-            reheats = Reheats([known for _, known in before])
-            found = DRIVERS[run.driver](model, seed, run.steps, clock, wanted, [s for s, _ in before], reheats)
+            reheats = Reheats([known for *_, known in before])
+            states = [state for _, state, _ in before]
+            found = DRIVERS[run.driver](model, seed, run.steps, clock, wanted, states, reheats)
         except BaseException as error:
             end.set_exception(error)
             raise
-        end.set_result((min(found, key=lambda item: item[0])[1], reheats))
+        energy, state = min(found, key=lambda item: item[0])
+        end.set_result((energy, state, reheats))
         for energy, state in found:
             pool.offer(energy, state)
             if target is not None and energy <= target:
@@ -57,10 +59,18 @@ def search(
     def jobs() -> Iterator[Callable[[], None]]:
         base = int(seeds.generate_state(1, np.uint64)[0])
         trees: dict[int, list[Future[Ends]]] = defaultdict(list)  # roots of what is not yet joined
-        for r, run in enumerate(runs(model, algorithm, n_replicas, n_steps)):
+        begun: list[tuple[str, Future[Ends]]] = []
+
+        def leads(driver: str) -> bool:
+            ends = [(end.result()[0], name) for name, end in begun]
+            return min(energy for energy, name in ends if name == driver) == min(ends)[0]
+
+        for r, run in enumerate(runs(model, algorithm, n_replicas, n_steps, leads)):
             parents = [trees[run.tree].pop() for _ in range(2)] if run.level else []
             end: Future[Ends] = Future()
             trees[run.tree].append(end)
+            if len(begun) <= TRIAL:
+                begun.append((run.driver, end))
             yield partial(job, run, (base + r) % 2**64, parents, end)
 
     run_all(jobs(), clock, n_jobs)
