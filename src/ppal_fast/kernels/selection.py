@@ -99,7 +99,7 @@ def spread(factor: Float, phi: Float, uniforms: Float) -> NDArray[np.intp]:
     factors = factor.T.copy()  # class by class, for loops over rows
     norm, length, along = np.empty(n), np.zeros(n), np.empty(n)  # |p_i|, |g_i|^2, f_i.f_current
     nearest = np.full(n, np.inf)
-    near = np.empty(n, np.intp)
+    near, product = np.empty(n + 1, np.intp), np.empty(n + 1)
     chosen = np.empty(k, np.intp)
     for c in range(n_classes):
         for i in range(n):
@@ -139,11 +139,17 @@ def spread(factor: Float, phi: Float, uniforms: Float) -> NDArray[np.intp]:
         for i in range(n):
             near[n_near] = i
             n_near += length[i] + length[current] - 2.0 * abs(along[i]) * norm[i] * norm[current] < nearest[i]
-        for i in near[:n_near]:
-            p = 0.0
+        near[n_near] = current
+        for m in range(0, n_near, 2):  # two rows share each load of the current one
+            i, other = near[m], near[m + 1]
+            p, q = 0.0, 0.0
             for j in range(width):
                 p += phi[i, j] * phi[current, j]
-            distance = length[i] + length[current] - 2.0 * along[i] * p
+                q += phi[other, j] * phi[current, j]
+            product[m], product[m + 1] = p, q
+        for m in range(n_near):
+            i = near[m]
+            distance = length[i] + length[current] - 2.0 * along[i] * product[m]
             if distance <= 1e-12 * length[current]:  # the same row up to rounding
                 distance = 0.0
             nearest[i] = min(nearest[i], distance)
