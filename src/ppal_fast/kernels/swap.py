@@ -230,9 +230,9 @@ def swap_walk(
         change = lowest[enters] + (g[enters] + bar[enters])
         if change >= OUT:
             break
-        while -g[members[q]] - W[members[q], enters] != lowest[enters]:  # the same sums as lowest_swap's
-            q += 1
         couple(Q, scale, W, ready, enters)
+        while -g[members[q]] - W[enters, members[q]] != lowest[enters]:  # the same sums as lowest_swap's
+            q += 1
         exchange(W, g, enters, members[q])
         f += float(change)
         if move >= tenure:
@@ -265,29 +265,25 @@ def walks(
     m, k = W.shape[0], chosen.shape[0]
     g, bar, lowest = np.empty(m, np.float32), np.empty(m, np.float32), np.empty(m, np.float32)
     members, best, order = np.empty(k, np.int32), np.empty(k, np.int32), np.arange(n).astype(np.int32)
-    lowest_f, meetings = 1e300, 0
-    for start in range(first, most):
-        given = (k + 1) // 2 if start else 0
-        random_set(order, members[:given], rng)
+    lowest_f, meetings, better, start = 1e300, 0, False, first
+    while better or (start < most and (meetings < enough or start < least)):
+        if better:  # its pairs, and swaps that were barred when it was met
+            if in_pairs:
+                pair_descend(W, d, n, chosen, g, bar, lowest)
+            members[:] = chosen
+            given = k
+        else:
+            given = (k + 1) // 2 if start else 0
+            random_set(order, members[:given], rng)
+            start += 1
         grow(Q, scale, W, ready, d, members, given, g, bar)
-        f = swap_walk(Q, scale, W, ready, d, n, members, best, g, bar, lowest)
-        if f < lowest_f - CLOSE * abs(lowest_f):
-            lowest_f, meetings = f, 0
-            chosen[:] = best
-        meetings += f <= lowest_f + CLOSE * abs(lowest_f)
-        if meetings >= enough and start + 1 >= least:
-            break
-    better = True
-    while better:  # a swap may have been barred when the best set was met
-        if in_pairs:
-            pair_descend(W, d, n, chosen, g, bar, lowest)
-        members[:] = chosen
-        grow(Q, scale, W, ready, d, members, k, g, bar)
         f = swap_walk(Q, scale, W, ready, d, n, members, best, g, bar, lowest)
         better = f < lowest_f - CLOSE * abs(lowest_f)
         if better:
-            lowest_f = f
+            lowest_f, meetings = f, 0
             chosen[:] = best
+        elif given < k:
+            meetings += f <= lowest_f + CLOSE * abs(lowest_f)
 
 
 @jit(fastmath=FAST)
@@ -351,7 +347,7 @@ def swap_batch(Q: Array, idle: int, most: int, enough: int, least: int, seeds: A
     """Walks on problems Q (b, n, n) float64 in turn: chosen (b, k) int32; seeds (b,) uint64.
 
     Variables from n to n + ``idle`` - 1 have neither couplings nor a diagonal: with n of them and k = n, every state of
-    the first n is a set.
+    the first n is a set. Pairs are exchanged without idle variables alone, among which most pairs are alike.
     """
     n = Q.shape[1]
     m = padded(n + idle)
@@ -361,7 +357,7 @@ def swap_batch(Q: Array, idle: int, most: int, enough: int, least: int, seeds: A
     for p in range(Q.shape[0]):
         couplings_of(Q[p], W, d)
         rng[0] = seeds[p]
-        walks(Q[p], 1.0, W, None, d, n + idle, 0, most, enough, least, True, rng, chosen[p])
+        walks(Q[p], 1.0, W, None, d, n + idle, 0, most, enough, least, idle == 0, rng, chosen[p])
 
 
 @jit()

@@ -23,16 +23,18 @@ from .. import _validate
 from ..errors import InputError
 from ..kernels import bifurcation, local_search, swap
 from ..kernels.fields import HUGE
-from .cardinality import FixedCardinality, add_neighbours, search_cardinality
-from .model import from_ising, from_qubo, square
+from .cardinality import MOST_FOR_WALKS, FixedCardinality, add_neighbours, search_cardinality
+from .model import Model, from_ising, from_qubo, square
 from .proof import prove_minimum
 from .running import Clock, Pool, run_all
 from .search import RUNS, add_flips, search
 
 Array = NDArray[Any]
-# of a batch problem, see kernels/swap.py, swap_batch: they miss the best known set of one problem in 15,000 of normal
-# couplings and of one in 1,000 of couplings +-1; 15 meetings missed six of the former
-MOST_WALKS, WALKS, ENOUGH_MEETINGS = 160, 48, 8
+# of a batch problem, see kernels/swap.py, walks: with 15 of 50 ones, 48 walks miss the best known set of one problem in
+# 3,000 to 5,000 of normal couplings or couplings +-1. Eighteen meetings, which cost the same, missed five times as many
+# of the latter: where a good set draws most walks, they meet it that often and end
+MOST_WALKS, ENOUGH_MEETINGS, WALKS = 300, 8, 48
+FREE_WALKS = 60, 4, 8  # the same without a cardinality, after tabu searches
 BATCH_WORK = 100_000  # couplings of the problems between two looks at the signals: milliseconds
 ALGORITHMS = ("auto", "bsb", "dsb", "annealing", "tabu", "swap")
 
@@ -124,6 +126,8 @@ def solve_qubo(
         states, energies = pool.states()
     else:
         model = from_qubo(matrix)
+        if algorithm == "auto" and n_replicas is None and n_steps is None and n <= MOST_FOR_WALKS // 2:
+            _add_walks(matrix, model, pool, clock, seeds, target)
         search(model, algorithm, pool, clock, **settings)
         add_flips(model, pool)
         spins, energies = pool.states()
@@ -144,8 +148,8 @@ def solve_qubo_batch(
 ) -> QUBOBatchResult:
     """Minimise x'Qx for each Q of Qs (b, n, n): thousands of small problems in compiled loops.
 
-    algorithm    "auto" (tabu, or swap with a cardinality), "bsb" and "dsb" (32 replicas side by side), or any other of
-                 ``solve_qubo``, which is then called for each problem
+    algorithm    "auto" (swap with a cardinality; without it tabu and, up to 128 variables, swap), "bsb" and "dsb" (32
+                 replicas side by side), or any other of ``solve_qubo``, which is then called for each problem
     n_replicas   tabu: searches of each problem; swap: at most this many walks
     n_steps      flips of a tabu search, steps of a bifurcation
     The result does not depend on n_jobs. Raises InputError as ``solve_qubo`` does.
@@ -157,8 +161,10 @@ def solve_qubo_batch(
     x, energy = np.zeros((b, n), np.int8), np.zeros(b)
     if cardinality is not None:
         _validate.integer(0, n, cardinality=cardinality)
+    walk_too = False
     if algorithm == "auto":
         algorithm = "tabu" if cardinality is None else "swap"
+        walk_too = cardinality is None and n <= MOST_FOR_WALKS and n_replicas is None and n_steps is None
     k = cardinality if cardinality is not None and algorithm == "swap" and 0 < cardinality < n else 0
     compiled = k > 0 or (cardinality is None and algorithm in ("tabu", "bsb", "dsb"))
     pump = np.linspace(0, 1, n_steps or 100, dtype=np.float32)
@@ -179,8 +185,14 @@ def solve_qubo_batch(
             local_search.tabu_batch(part, n_replicas or 2, n_steps or 4 * n + 50, seed, out)
         else:
             bifurcation.bifurcation_batch(part, pump, bifurcation.SPREAD, algorithm == "dsb", seed, out)
-        states = out.astype(np.float64)
-        energy[first:last] = np.einsum("bi,bi->b", (states[:, None, :] @ part)[:, 0, :], states)
+        energy[first:last] = _energies(part, out)
+        if walk_too:
+            chosen, others = np.empty((last - first, n), np.int32), np.zeros((last - first, 2 * n), np.int8)
+            swap.swap_batch(part, n, *FREE_WALKS, seed, chosen)
+            np.put_along_axis(others, chosen, 1, axis=1)
+            values = _energies(part, others[:, :n])
+            better = values < energy[first:last]
+            out[better], energy[first:last][better] = others[better, :n], values[better]
 
     size = max(1, BATCH_WORK // n**2)
     run_all((partial(solve, first, min(b, first + size)) for first in range(0, b, size)), clock, n_jobs)
@@ -231,6 +243,19 @@ def select_batch(gain: ArrayLike, similarity: ArrayLike, k: int, *, random_state
     return chosen[np.argsort(-value[chosen], kind="stable")]
 
 
+def _add_walks(
+    matrix: Any, model: Model, pool: Pool, clock: Clock, seeds: np.random.SeedSequence, target: float | None
+) -> None:
+    """Offer what walks find that may flip a variable or swap two: flips alone are too coarse for low rank."""
+    found, fixed = Pool(pool.size), FixedCardinality(matrix, None)
+    search_cardinality(
+        fixed, "swap", found, clock, seeds=seeds, target=target, n_replicas=1, n_steps=None, n_jobs=1
+    )
+    for state in found.states()[0]:
+        spins = model.polish(2 * state - 1)
+        pool.offer(model.energy(spins), spins)
+
+
 def _stack(Qs: Any) -> Array:
     """(b, n, n) float64; the first matrix that is not what it should be is named."""
     if isinstance(Qs, np.ndarray) and Qs.ndim == 3 and Qs.dtype.kind in "biuf" and Qs.shape[1] == Qs.shape[2] > 0:
@@ -242,6 +267,13 @@ def _stack(Qs: Any) -> Array:
     if len(shapes) != 1:
         raise InputError(f"Qs has matrices of shapes {shapes}; at least one matrix, all of one shape, is expected")
     return np.stack([Q.toarray() if sparse.issparse(Q) else Q for Q in matrices])
+
+
+def _energies(Qs: Array, x: Array) -> Array:
+    """(b,) x'Qx of each problem."""
+    states = x.astype(np.float64)
+    values: Array = np.einsum("bi,bi->b", (states[:, None, :] @ Qs)[:, 0, :], states)
+    return values
 
 
 def _check(

@@ -20,7 +20,7 @@ Array = NDArray[Any]
 LARGEST = 20_000  # variables: the couplings are held dense in float32, 1.6 GB there
 RUNS = 6
 WALKS, TOGETHER = 48, 8  # of a run; those after whose best pairs are exchanged
-MOST_FOR_WALKS = 256  # variables
+MOST_FOR_WALKS = 128  # variables
 SLICE_WORK = 20_000_000  # coupling reads between two looks at the clock: a few milliseconds
 
 
