@@ -116,13 +116,14 @@ def _solvers() -> None:
         solve_qubo_batch(Q[None], algorithm=algorithm, random_state=0)
     whole = np.round(3 * Q)
     few = sparse.diags_array(whole.diagonal(1), offsets=1)
-    for couplings in (Q, whole, 1_000 * whole, few, few / 3):  # each is kept in a type of its own
+    signs = np.triu(np.random.default_rng(0).choice((-1.0, 1.0), (128, 128)), 1)
+    for couplings in (Q, whole, 1_000 * whole, signs, few, few / 3):  # each is kept in a type of its own
         for algorithm in ("bsb", "dsb", "annealing", "tabu"):
             solve_qubo(couplings, algorithm=algorithm, n_replicas=2, n_steps=10, random_state=0)
     ring = sparse.diags_array(np.ones(999), offsets=1)  # of whole weights, and large enough for many replicas at once
     solve_qubo(ring, n_replicas=2, n_steps=16, random_state=0)
     pairs = np.triu(whole, 1) + np.triu(whole, 1).T
-    for couplings in (pairs, pairs / 3):
+    for couplings in (pairs, pairs / 3, signs + signs.T, (signs + signs.T).astype(np.int8)):
         solve_ising(couplings, n_replicas=1, n_steps=10, random_state=0)
     solve_qubo(Q, cardinality=6, prove=True, random_state=0)
 

@@ -75,6 +75,20 @@ def _wished(_typing: Any, state: Any, bonds: Any, at: Any) -> Any:
     return lanes(state, bonds, at), generate
 
 
+def _turned(_typing: Any, array: Any, codes: Any, at: Any, further: Any) -> Any:
+    """Row codes[at] // 2 + further of WORDS words, every bit turned over where codes[at] is odd; codes int64."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        made = context.make_array(signature.args[1])(context, builder, arguments[1])
+        code = builder.load(builder.gep(made.data, [arguments[2]]))
+        row = builder.add(builder.lshr(code, ir.Constant(_WORD, 1)), arguments[3])
+        place = builder.mul(row, ir.Constant(_WORD, WORDS))
+        read = builder.load(_place(context, builder, signature.args[0], arguments[0], place), align=8)
+        return builder.xor(read, _broadcast(builder, builder.neg(builder.and_(code, ir.Constant(_WORD, 1)))))
+
+    return lanes(array, codes, types.int64, types.int64), generate
+
+
 def _raised(_typing: Any, array: Any, at: Any, by: Any) -> Any:
     """(array[at + lane] + by) // 2 in each lane."""
 
@@ -114,6 +128,7 @@ def _of(make: Callable[..., Any], number: int) -> Any:
 load: Any = intrinsic(_load)
 store: Any = intrinsic(_store)
 wished: Any = intrinsic(_wished)
+turned: Any = intrinsic(_turned)
 raised: Any = intrinsic(_raised)
 full: Any = intrinsic(_full)
 mask_of_bit: Any = intrinsic(_mask_of_bit)

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._accepts import BLOCK, flags, lowest
 from ._jit import jit
 from ._tile import LANES as LANES  # of every caller too
 from ._tile import ROWS, multiply_rows
-from .fields import FAST, add_rows, descend, ising_of, uniform
+from .fields import FAST, add_rows, descend, energy_of, ising_of, uniform
 
 Array = NDArray[Any]
 # forces of the lanes over that of the source: replicas of one strength settle alike where there are biases
@@ -36,8 +37,7 @@ def discrete(
     x, y (n,) float32; energy [now, best]. Cost of a step: n and one row per changed sign.
     """
     n = s.shape[0]
-    changed = np.zeros((n + 7) // 8 * 8, np.uint8)
-    words = changed.view(np.uint64)
+    changed = np.zeros((n + BLOCK - 1) // BLOCK * BLOCK, np.uint8)
     flipped = np.empty(n, np.int32)
     step, strength = np.float32(dt), np.float32(c)
     one, zero = np.float32(1), np.float32(0)
@@ -49,21 +49,19 @@ def discrete(
             outside = abs(position) > one
             x[i] = min(max(position, -one), one)
             y[i] = zero if outside else momentum
-            changed[i] = np.uint8((position >= zero) != (s[i] > 0))
+            sign = np.int8(1) if position >= zero else np.int8(-1)
+            changed[i] = np.uint8(sign != s[i])
+            s[i] = sign
         count = 0
-        for w in range(words.shape[0]):
-            if words[w] != 0:
-                for i in range(8 * w, min(n, 8 * w + 8)):
-                    if changed[i]:
-                        s[i] = -s[i]
-                        flipped[count] = i
-                        count += 1
+        for first in range(0, n, BLOCK):
+            turned = flags(changed, first)
+            while turned != 0:
+                flipped[count] = first + lowest(turned)
+                count += 1
+                turned &= turned - np.uint64(1)
         if count > 0:
             add_rows(couplings, indptr, indices, h, flipped[:count], s)
-            twice = 0.0
-            for i in range(n):
-                twice += float(s[i]) * (float(h[i]) + float(b[i]))
-            energy[0] = 0.5 * twice
+            energy[0] = energy_of(b, s, h)
             if energy[0] < energy[1]:
                 energy[1] = energy[0]
                 best[:] = s

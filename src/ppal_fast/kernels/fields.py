@@ -1,8 +1,9 @@
 """The local-field engine under every QUBO heuristic: h = J s + b, kept up to date as spins flip.
 
 A model is (couplings, indptr, indices): ``couplings`` holds C = 2 J, either dense (n, n) with an empty ``indptr`` and
-``indices``, or the (nnz,) weights of a symmetric CSR matrix. The energy is E = b's + s'Js/2 with s in {-1, +1}^n;
-flipping spin i changes it by -2 s_i h_i. The branches on ``couplings.ndim`` are decided when Numba compiles.
+``indices``, or the (nnz,) weights of a symmetric CSR matrix, or the bits of bits.py with their two values in
+``indices``. The energy is E = b's + s'Js/2 with s in {-1, +1}^n; flipping spin i changes it by -2 s_i h_i. The branches
+on ``couplings.ndim`` are decided when Numba compiles.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from ._accepts import BLOCK as BLOCK  # of every caller too
 from ._jit import jit
+from .bits import add_bit_row, add_bit_rows
 
 Array = NDArray[Any]
 
@@ -41,41 +43,49 @@ def below(state: Array, n: int) -> int:
 
 
 @jit(fastmath=FAST)
-def add_piece(couplings: Array, h: Array, i: int, up: bool, first: int, last: int) -> None:
-    """The dense add_row for the fields from ``first`` to ``last`` - 1 alone."""
-    row = couplings[i, first:last]
-    piece = h[first:last]
-    if up:
-        for j in range(piece.shape[0]):
-            piece[j] += row[j]
+def add_piece(couplings: Array, indices: Array, h: Array, i: int, up: bool, first: int, last: int) -> None:
+    """The dense add_row for the fields from ``first``, a multiple of BLOCK, to ``last`` - 1 alone."""
+    if couplings.ndim == 3:
+        add_bit_row(couplings, indices, h, i, up, first, last)
     else:
-        for j in range(piece.shape[0]):
-            piece[j] -= row[j]
+        row = couplings[i, first:last]
+        piece = h[first:last]
+        if up:
+            for j in range(piece.shape[0]):
+                piece[j] += row[j]
+        else:
+            for j in range(piece.shape[0]):
+                piece[j] -= row[j]
 
 
 @jit(fastmath=FAST)
-def add_pieces(couplings: Array, h: Array, flipped: Array, s: Array, first: int, last: int) -> None:
-    """The spins ``flipped``, now as in s, for the dense fields from ``first`` to ``last`` - 1; four rows at a time, so
-    that h is read and written once for them."""
-    piece = h[first:last]
-    fours = flipped.shape[0] // 4 * 4
-    for k in range(0, fours, 4):
-        i, j, p, q = flipped[k], flipped[k + 1], flipped[k + 2], flipped[k + 3]
-        a, b = couplings[i, first:last], couplings[j, first:last]
-        c, d = couplings[p, first:last], couplings[q, first:last]
-        e, f, u, v = h.dtype.type(s[i]), h.dtype.type(s[j]), h.dtype.type(s[p]), h.dtype.type(s[q])
-        for m in range(piece.shape[0]):
-            piece[m] += (e * h.dtype.type(a[m]) + f * h.dtype.type(b[m])
-                         + u * h.dtype.type(c[m]) + v * h.dtype.type(d[m]))
-    for k in range(fours, flipped.shape[0]):
-        add_piece(couplings, h, flipped[k], s[flipped[k]] > 0, first, last)
+def add_pieces(
+    couplings: Array, indices: Array, h: Array, flipped: Array, s: Array, first: int, last: int
+) -> None:
+    """add_piece of the spins ``flipped``, now as in s; four rows at a time, so that h is read and written once for
+    them, or up to 15 where they are bits."""
+    if couplings.ndim == 3:
+        add_bit_rows(couplings, indices, h, flipped, s, first, last)
+    else:
+        piece = h[first:last]
+        fours = flipped.shape[0] // 4 * 4
+        for k in range(0, fours, 4):
+            i, j, p, q = flipped[k], flipped[k + 1], flipped[k + 2], flipped[k + 3]
+            a, b = couplings[i, first:last], couplings[j, first:last]
+            c, d = couplings[p, first:last], couplings[q, first:last]
+            e, f, u, v = h.dtype.type(s[i]), h.dtype.type(s[j]), h.dtype.type(s[p]), h.dtype.type(s[q])
+            for m in range(piece.shape[0]):
+                piece[m] += (e * h.dtype.type(a[m]) + f * h.dtype.type(b[m])
+                             + u * h.dtype.type(c[m]) + v * h.dtype.type(d[m]))
+        for k in range(fours, flipped.shape[0]):
+            add_piece(couplings, indices, h, flipped[k], s[flipped[k]] > 0, first, last)
 
 
 @jit(fastmath=FAST)
 def add_row(couplings: Array, indptr: Array, indices: Array, h: Array, i: int, up: bool) -> None:
     """h += C_i if spin i went up, h -= C_i if it went down. Cost: one row."""
-    if couplings.ndim == 2:
-        add_piece(couplings, h, i, up, 0, h.shape[0])
+    if couplings.ndim != 1:
+        add_piece(couplings, indices, h, i, up, 0, h.shape[0])
     elif up:
         for p in range(indptr[i], indptr[i + 1]):
             h[indices[p]] += couplings[p]
@@ -87,8 +97,8 @@ def add_row(couplings: Array, indptr: Array, indices: Array, h: Array, i: int, u
 @jit(fastmath=FAST)
 def add_rows(couplings: Array, indptr: Array, indices: Array, h: Array, flipped: Array, s: Array) -> None:
     """h after the spins ``flipped`` turned to what they are in s."""
-    if couplings.ndim == 2:
-        add_pieces(couplings, h, flipped, s, 0, h.shape[0])
+    if couplings.ndim != 1:
+        add_pieces(couplings, indices, h, flipped, s, 0, h.shape[0])
     else:
         for i in flipped:
             add_row(couplings, indptr, indices, h, i, s[i] > 0)
@@ -105,12 +115,27 @@ def start(
     n = s.shape[0]
     for j in range(n):
         h[j] = h_up[j]
+    down, count = np.empty(n, np.int32), 0
     for i in range(n):
         if s[i] < 0:
-            add_row(couplings, indptr, indices, h, i, False)
+            down[count] = i
+            count += 1
+    add_rows(couplings, indptr, indices, h, down[:count], s)
+    return energy_of(b, s, h)
+
+
+@jit(fastmath=FAST)
+def energy_of(b: Array, s: Array, h: Array) -> float:
+    """E = s'(h + b) / 2. Of fields in int16, up to 2^15 of them add up in int32, three times faster than in float64."""
     twice = 0.0
-    for j in range(n):
-        twice += float(s[j]) * (float(h[j]) + float(b[j]))
+    if h.itemsize == 2 and h.shape[0] <= 2**15:
+        total: Any = np.int32(0)
+        for j in range(s.shape[0]):
+            total += np.int32(s[j]) * (np.int32(h[j]) + np.int32(b[j]))
+        twice = float(total)
+    else:
+        for j in range(s.shape[0]):
+            twice += float(s[j]) * (float(h[j]) + float(b[j]))
     return 0.5 * twice
 
 

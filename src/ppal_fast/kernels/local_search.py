@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._accepts import BLOCK, accepts, lowest
+from ._accepts import BLOCK, accepts, accepts_up, flags, lowest
 from ._extremes import larger
 from ._jit import jit
+from ._lanes import WORDS
+from .bits import add_bit_rows, raise_block
 from .fields import FAST, HUGE, PANEL, add_piece, add_pieces, add_row, below, descend, ising_of, start, uniform
 
 Array = NDArray[Any]
@@ -37,53 +39,101 @@ def anneal(
     rows four at a time. Cost of a sweep: n tests; for each flip one row and 64 tests, or one for each neighbour.
     Source: Kirkpatrick, Gelatt, Vecchi 1983; Isakov et al. 2015.
     """
-    n = s.shape[0]
     limits = np.empty(exponentials.shape[0], h.dtype)
     flipped = np.empty(PANEL, np.int32)
-    places = exponentials.shape[0] - BLOCK
-    end_s, end_h = np.ones(BLOCK, np.int8), np.zeros(BLOCK, h.dtype)  # of the last block, where it is not full
-    one = np.uint64(1)
     for sweep in range(temperatures.shape[0]):
         _limits(exponentials, temperatures[sweep], limits)
-        count = 0
-        for first in range(0, n, BLOCK):
-            size = min(BLOCK, n - first)
-            low = first // PANEL * PANEL
-            high = min(n, low + PANEL)
-            at = below(rng, places)
-            untested = ~np.uint64(0) >> np.uint64(BLOCK - size)
-            passed, stale = np.uint64(0), True
-            while True:
-                if stale and size == BLOCK:
-                    passed = untested & accepts(s, h, limits, first, at)
-                elif stale:
-                    end_s[:size], end_h[:size] = s[first:], h[first:]
-                    passed = untested & accepts(end_s, end_h, limits, 0, at)
-                if passed == 0:
-                    break
-                q = lowest(passed)
-                i = first + q
-                energy[0] -= 2.0 * float(s[i]) * float(h[i])
-                s[i] = -s[i]
-                if couplings.ndim == 1:
-                    passed &= passed - one
-                    passed = _flip_in_block(couplings, indptr, indices, s, h, i, limits, first, at, passed)
-                    stale = False
-                else:
-                    untested &= ~((one << np.uint64(q) << one) - one)
-                    add_piece(couplings, h, i, s[i] > 0, low, high)
-                    flipped[count] = i
-                    count += 1
-            if couplings.ndim == 2 and first + BLOCK >= high and count > 0:
-                add_pieces(couplings, h, flipped[:count], s, 0, low)
-                add_pieces(couplings, h, flipped[:count], s, high, n)
-                count = 0
+        if couplings.ndim == 3:
+            _sweep_of_bits(couplings, indices, s, h, energy, rng, limits, flipped)
+        else:
+            _sweep(couplings, indptr, indices, s, h, energy, rng, limits, flipped)
         if energy[0] < energy[1]:
             energy[1] = energy[0]
             best[:] = s
             if energy[0] <= target:
                 return sweep + 1
     return temperatures.shape[0]
+
+
+@jit(fastmath=FAST)
+def _sweep(
+    couplings: Array, indptr: Array, indices: Array, s: Array, h: Array, energy: Array, rng: Array, limits: Array,
+    flipped: Array,
+) -> None:
+    n = s.shape[0]
+    places = limits.shape[0] - BLOCK
+    end_s, end_h = np.ones(BLOCK, np.int8), np.zeros(BLOCK, h.dtype)  # of the last block, where it is not full
+    one = np.uint64(1)
+    count = 0
+    for first in range(0, n, BLOCK):
+        size = min(BLOCK, n - first)
+        low = first // PANEL * PANEL
+        high = min(n, low + PANEL)
+        at = below(rng, places)
+        untested = ~np.uint64(0) >> np.uint64(BLOCK - size)
+        passed, stale = np.uint64(0), True
+        while True:
+            if stale and size == BLOCK:
+                passed = untested & accepts(s, h, limits, first, at)
+            elif stale:
+                end_s[:size], end_h[:size] = s[first:], h[first:]
+                passed = untested & accepts(end_s, end_h, limits, 0, at)
+            if passed == 0:
+                break
+            q = lowest(passed)
+            i = first + q
+            energy[0] -= 2.0 * float(s[i]) * float(h[i])
+            s[i] = -s[i]
+            if couplings.ndim == 1:
+                passed &= passed - one
+                passed = _flip_in_block(couplings, indptr, indices, s, h, i, limits, first, at, passed)
+                stale = False
+            else:
+                untested &= ~((one << np.uint64(q) << one) - one)
+                add_piece(couplings, indices, h, i, s[i] > 0, low, high)
+                flipped[count] = i
+                count += 1
+        if couplings.ndim == 2 and first + BLOCK >= high and count > 0:
+            add_pieces(couplings, indices, h, flipped[:count], s, 0, low)
+            add_pieces(couplings, indices, h, flipped[:count], s, high, n)
+            count = 0
+
+
+@jit()
+def _sweep_of_bits(
+    bits: Array, values: Array, s: Array, h: Array, energy: Array, rng: Array, limits: Array, flipped: Array
+) -> None:
+    """The sweep where couplings are bits: the flips of a block reach a copy of its fields one by one, and then all
+    fields together."""
+    n = s.shape[0]
+    up, fields = np.zeros(BLOCK, np.uint8), np.zeros(BLOCK, h.dtype)
+    one, change = np.uint64(1), 0
+    for first in range(0, n, BLOCK):
+        size, block = min(BLOCK, n - first), first // BLOCK
+        for q in range(size):
+            up[q] = np.uint8(s[first + q] > 0)
+            fields[q] = h[first + q]
+        ups, untested = flags(up, 0), ~np.uint64(0) >> np.uint64(BLOCK - size)
+        at, count = below(rng, limits.shape[0] - BLOCK), 0
+        while True:
+            passed = untested & accepts_up(ups, fields, limits, at)
+            if passed == 0:
+                break
+            q = lowest(passed)
+            i, bit = first + q, one << np.uint64(q)
+            untested &= ~((bit << one) - one)
+            ups ^= bit
+            s[i] = -s[i]
+            change += s[i] * fields[q]
+            turn = np.uint64(0) if s[i] > 0 else ~np.uint64(0)
+            low = values[0] if s[i] > 0 else -values[1]
+            word = bits[i, block // WORDS, block % WORDS] ^ turn
+            raise_block(fields, 0, ~bit, low, values[1] - values[0], (word,))
+            flipped[count] = i
+            count += 1
+        if count > 0:
+            add_bit_rows(bits, values, h, flipped[:count], s, 0, n)
+    energy[0] += 2.0 * change
 
 
 @jit(fastmath=FAST)

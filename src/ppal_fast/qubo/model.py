@@ -15,11 +15,12 @@ from scipy import sparse
 
 from .. import _validate
 from ..errors import InputError
-from ..kernels import bifurcation, fields
+from ..kernels import bifurcation, bits, fields
 from ..kernels.multispin import MOST_BONDS
 
 Array = NDArray[Any]
 DENSITY_OF_CSR = 0.1  # below it rows of indices beat whole rows, measured at n = 500 to 2000
+LEAST_OF_BITS = 128  # a row of bits is looked at in 512s
 NO_INDEX = np.empty(0, np.int32)
 
 
@@ -29,7 +30,7 @@ class Model:
 
     couplings: Array
     indptr: Array
-    indices: Array
+    indices: Array  # of the CSR rows, or the two values of couplings of one bit
     h_up: Array  # J 1 + b
     b: Array
     unit: float
@@ -61,6 +62,8 @@ class Model:
     def lanes(self) -> tuple[Array, Array, Array, Array]:
         """(J, indptr, indices, b) in float32 for the lane kernels; dense ones are padded."""
         weights, b = self.couplings.astype(np.float32) / 2, self.b.astype(np.float32)
+        if weights.ndim == 3:
+            weights = (self.matrix * (1.0 / np.abs(self.matrix).max())).astype(np.float32)
         pad = -self.n % bifurcation.PAD if weights.ndim == 2 else 0
         if pad:
             weights, b = np.pad(weights, (0, pad)), np.pad(b, (0, pad))
@@ -70,7 +73,7 @@ class Model:
     def bonds(self) -> tuple[Array, Array] | None:
         """(bonds, indptr) of kernels/multispin.py, or None where a spin would have too many: a coupling of weight w is
         w bonds, a bias is bonds to spin n, which is up."""
-        if self.couplings.ndim == 2 or not self.exact:
+        if self.couplings.ndim != 1 or not self.exact:
             return None
         J = sparse.csr_array((self.couplings / 2, self.indices, self.indptr), (self.n, self.n))
         both = sparse.csr_array(sparse.hstack([J, sparse.csr_array(self.b[:, None])]))
@@ -181,7 +184,7 @@ def from_ising(J: Any, h: Any) -> Model:
 
 
 def _small_whole(J: Any, h: Any) -> Model | None:
-    """The model of a dense J of whole numbers up to 63 in one pass and without a float64 copy, or None.
+    """The model of a dense J of two values, or of whole numbers up to 63, read once, without a float64 copy; or None.
 
     None also stands for anything that may be wrong with J: the long way finds out what it is.
     """
@@ -190,6 +193,9 @@ def _small_whole(J: Any, h: Any) -> Model | None:
         return None
     n = len(J)
     linear = np.zeros(n) if h is None else _validate.vector(h, name="h", length=n)
+    of_bits = _two_valued(J, linear, False)
+    if of_bits is not None:
+        return of_bits
     couplings = np.empty((n, n), np.int8)
     sums, sizes, squares = np.empty(n), np.empty(n), np.empty(n)
     nonzeros = fields.pack_small_whole(J, sums, sizes, squares, couplings)
@@ -207,6 +213,36 @@ def _small_whole(J: Any, h: Any) -> Model | None:
     )
 
 
+def _two_valued(J: Array, linear: Array, binary: bool) -> Model | None:
+    """The model of a dense J whose pairs are all c or -c, or all c or 0, one bit each; or None, also where it is not
+    symmetric, has a diagonal, or its fields do not fit int16."""
+    n = len(J)
+    if n < LEAST_OF_BITS or n >= 2**15:
+        return None
+    values = np.unique(J[0, 1:])
+    unit = float(np.abs(values).max())
+    if len(values) != 2 or not 0.0 < unit < np.inf or any(abs(v) not in (0.0, unit) for v in values.tolist()):
+        return None
+    couplings, counts = np.empty((n, -(-n // bits.CHUNK), bits.WORDS), np.uint64), np.empty(n, np.int64)
+    if not (bits.pack_bits(J, values[0], values[1], couplings, counts) and bits.are_symmetric(couplings)):
+        return None
+    low, high = np.rint(values / unit)
+    sums, squares = low * (n - 1 - counts) + high * counts, low**2 * (n - 1 - counts) + high**2 * counts
+    b = (2.0 * linear if binary else linear) / unit + (sums if binary else 0.0)
+    if squares.sum() < DENSITY_OF_CSR * n**2 or not _whole(b) or np.max(squares + np.abs(b)) > 32767:
+        return None
+    if not np.array_equal((b - sums) * unit / 2.0 if binary else b * unit, linear):
+        return None
+    norm, squares = float(squares.max()), squares + np.square(b)
+    return Model(
+        couplings=couplings, indptr=NO_INDEX, indices=np.array([2 * low, 2 * high], np.int32),
+        h_up=(sums + b).astype(np.int16), b=b.astype(np.int16), unit=0.25 * unit if binary else unit,
+        offset=float(0.125 * unit * sums.sum() + 0.5 * linear.sum()) if binary else 0.0, exact=True,
+        row_rms=float(np.sqrt(squares.mean())), row_low=_low(squares), norm=norm, matrix=J, linear=linear,
+        binary=binary,
+    )
+
+
 def _low(squares: Array) -> float:
     """The 5 % quantile of the row norms that are not zero."""
     norms = np.sqrt(squares[squares > 0.0])
@@ -220,6 +256,9 @@ def _model(matrix: Any, linear: Array, binary: bool) -> Model:
     J = matrix
     if sparse.issparse(J) and J.nnz > DENSITY_OF_CSR * n**2:
         J = J.toarray()
+    of_bits = None if sparse.issparse(J) else _two_valued(J, linear, binary)
+    if of_bits is not None:
+        return of_bits
     sums, sizes, squares = np.empty(n), np.empty(n), np.empty(n)
 
     def survey(multiplier: float) -> tuple[float, int, int]:

@@ -58,12 +58,15 @@ def runs(
         n_replicas = -(-n_replicas // bifurcation.LANES)
     side_by_side = algorithm == "auto" and are_side_by_side(model)
     annealing = "replicas" if side_by_side else "annealing"
-    trial = algorithm == "auto" and model.n <= MOST_FOR_TABU
+    signs = algorithm == "auto" and model.couplings.ndim == 3 and is_balanced(model)
+    trial = algorithm == "auto" and model.n <= MOST_FOR_TABU and not signs
     if algorithm != "auto":
         cycle: tuple[str, ...] = (algorithm,)
+    elif signs:
+        cycle = ("dsb", annealing)
     elif not trial:
         cycle = (annealing, annealing)  # two trees: while a run waits for its parents, the other thread has work
-    elif model.couplings.ndim == 2 or model.couplings.size >= DEGREE_FOR_TABU * model.n:
+    elif model.couplings.ndim != 1 or model.couplings.size >= DEGREE_FOR_TABU * model.n:
         cycle = ("tabu", annealing)
     else:
         cycle = (annealing, "tabu")
@@ -77,12 +80,20 @@ def runs(
             cycle = (annealing, annealing)
         tree = r % len(cycle)
         length = luby(r // len(cycle))
-        yield Run(cycle[tree], n_steps or length * unit[cycle[tree]], tree, length.bit_length() - 1)
+        if signs and tree == 0:  # they do not go on from each other; longer ones end no lower
+            yield Run("dsb", n_steps or (model.n if r else max(100, model.n // 3)), tree, 0)
+        else:
+            yield Run(cycle[tree], n_steps or length * unit[cycle[tree]], tree, length.bit_length() - 1)
 
 
 def are_side_by_side(model: Model) -> bool:
     """Whether "auto" anneals 512 replicas at once."""
     return model.n >= LEAST_SIDE_BY_SIDE and model.bonds is not None
+
+
+def is_balanced(model: Model) -> bool:
+    """Whether the mean coupling adds no more to the spectrum of J than random signs have, +-2 row rms."""
+    return abs(float(model.h_up.mean()) - float(model.b.mean())) <= 2.0 * model.row_rms
 
 
 def sweeps_of(model: Model) -> int:
