@@ -23,6 +23,7 @@ from ppal_fast.qubo.model import from_ising
 from ppal_fast.qubo.plan import HOT_AGAIN, TRIAL, Reheats, are_side_by_side, luby, runs
 from ppal_fast.qubo.proof import prove_minimum
 from ppal_fast.qubo.running import Clock
+from ppal_fast.qubo.search import MEETINGS, End, _is_settled
 
 ALGORITHMS = ("auto", "bsb", "dsb", "annealing", "tabu", "swap")
 FAMILIES = ("small whole", "large whole", "halves", "real", "sparse", "zero")
@@ -393,6 +394,18 @@ def test_tabu_goes_on_where_it_leads(leads: bool) -> None:
     drivers = [run.driver for run in runs(model, "auto", 20, None, lambda driver: leads and driver == "tabu")]
     assert drivers[:TRIAL] == ["annealing", "tabu"] * (TRIAL // 2)
     assert ("tabu" in drivers[TRIAL:]) is leads
+
+
+def test_a_search_is_settled_when_enough_runs_met_one_state_independently(rng: np.random.Generator) -> None:
+    state, other = np.ones(100, np.int8), np.repeat(np.int8([1, -1]), 50)
+    signs = rng.choice([-1, 1], MEETINGS).astype(np.int8)
+    met = [End("annealing", -5.0, sign * state, True, Reheats()) for sign in signs]
+    handed_on, elsewhere = End("annealing", -5.0, state, False, Reheats()), End("tabu", -5.0, other, True, Reheats())
+    free = from_ising(sparse.diags_array([np.ones(99)] * 2, offsets=(-1, 1), shape=(100, 100)), None)
+    assert _is_settled(free, [elsewhere, *met])
+    assert not _is_settled(free, [*met[1:], handed_on, elsewhere])
+    assert not _is_settled(free, [*met, End("tabu", -6.0, other, True, Reheats())])
+    assert not _is_settled(free, [])
 
 
 def test_luby() -> None:
