@@ -87,10 +87,10 @@ def density(context: Context) -> Indices:
 def badge(context: Context) -> Indices:
     """k-means++ on the gradient embeddings (p - e) outer phi of the candidates (arXiv:1906.03671)."""
     rows = context.candidates
-    residual = acquisition.badge_residual(_probabilities(context)[rows])
+    residual = acquisition.badge_residual(_probabilities(context).take(rows, axis=0))
     if not residual.any():  # one class so far: nothing is uncertain, and diversity alone is left
         residual = np.ones((len(rows), 1))
-    phi = np.ascontiguousarray(features(context)[rows])
+    phi = features(context).take(rows, axis=0)
     return fill_batch(context, rows[spread(residual, phi, context.rng.random(context.batch))])
 
 

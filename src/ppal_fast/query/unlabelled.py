@@ -66,7 +66,7 @@ def design(context: Context) -> Indices:
     noise = float(context.released.get("noise", 0.0)) * np.sqrt(1.0 - 1.0 / n_classes)  # of a unit column
     start = phi[context.labelled]
     optimal = rows[design_rows(
-        np.ascontiguousarray(phi[rows]), moment, prior, start, context.batch,
+        phi.take(rows, axis=0), moment, prior, start, context.batch,
         label_variance=label_variance, noise=max(noise, LEAST_NOISE),
     )]
     random = context.rng.choice(rows, context.batch, replace=False)
