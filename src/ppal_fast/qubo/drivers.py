@@ -91,7 +91,7 @@ def replicas(
             for mirrored in (image, -image):
                 kept_energy = _keep(model, kept, kept_h, kept_energy, mirrored)
             gains, losses = gains + (kept_energy < before), losses + (kept_energy == before)
-            if losses > IN_VAIN * (1 + gains):
+            if losses > IN_VAIN * (1 + gains) or clock.over():
                 break
         sweeps -= length
         if kept_energy <= target or clock.over():
@@ -194,9 +194,10 @@ def discrete(
     h, value = model.start(s)
     energy, best = np.array([value, value]), s.copy()
     pump = np.linspace(0, 1, steps, dtype=np.float32)
-    c, dt = _forces(model, 1.0)
     if model.couplings.ndim == 3 and is_balanced(model):
         c, dt = 0.58 / model.row_rms, 1.1  # best of 0.5 - 0.62 and 1 - 1.1 on complete graphs of 2,000 random signs
+    else:
+        c, dt = _forces(model, 1.0)
     for first, last in clock.slices(steps):
         bifurcation.discrete(
             model.couplings, model.indptr, model.indices, model.b, s, h, x, y, energy, best, pump[first:last], dt, c,
