@@ -284,6 +284,28 @@ def test_the_input_is_left_alone_and_any_layout_is_read(rng: np.random.Generator
     assert_array_equal(read_only, Q)
 
 
+@pytest.mark.parametrize("cardinality", [None, 15])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_low_rank_with_linear_terms(rank: int, cardinality: int | None, rng: np.random.Generator) -> None:
+    for _ in range(3):
+        V = rng.normal(size=(rank, 50))
+        Q = V.T @ V + np.diag(rng.normal(size=50))
+        proved = solve_qubo(Q, cardinality=cardinality, prove=True, random_state=0)
+        assert proved.proven_optimal
+        assert solve_qubo(Q, cardinality=cardinality, random_state=1).energy <= proved.energy + 1e-9 * np.abs(Q).sum()
+
+
+def test_no_swap_improves_a_batch_of_many_candidates(rng: np.random.Generator) -> None:
+    gain, similarity, k = rng.random(300), rng.random((300, 300)), 20
+    chosen = select_batch(gain, similarity, k, random_state=0)
+    S = (similarity + similarity.T) / 2
+    np.fill_diagonal(S, 0.0)
+    inside = np.isin(np.arange(300), chosen)
+    value = gain - S[:, inside].sum(axis=1)  # of joining, beside all that are chosen
+    changes = value[~inside][None, :] - value[chosen][:, None] + S[np.ix_(chosen, ~inside)]
+    assert changes.max() < 1e-5
+
+
 def test_select_batch(rng: np.random.Generator) -> None:
     gain, similarity = rng.random(12), rng.random((12, 12))
     for k in (0, 1, 4, 12):

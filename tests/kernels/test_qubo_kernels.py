@@ -137,6 +137,33 @@ def test_no_swap_improves_what_a_batch_finds(seed: int, n: int, data: Any) -> No
     assert changes.min() >= -1e-5 * n * k
 
 
+@settings(max_examples=20, deadline=None)
+@given(seed=seeds, n=st.integers(4, 10), data=st.data())
+def test_no_exchange_of_two_for_two_improves_after_the_descent(seed: int, n: int, data: Any) -> None:
+    rng = np.random.default_rng(seed)
+    k = data.draw(st.integers(1, n - 1))
+    V = rng.normal(size=(2, n))
+    Q = rng.choice([rng.normal(size=(n, n)), V.T @ V + np.diag(rng.normal(size=n))])
+    m = swap.padded(n)
+    W, d = np.zeros((m, m), np.float32), np.full(m, fields.HUGE)
+    swap.couplings_of(Q, W, d)
+    members = rng.permutation(n)[:k].astype(np.int32)
+    g, cost, row = (np.empty(m, np.float32) for _ in range(3))
+    swap.pair_descend(W, d, n, members, g, cost, row)
+
+    def energy(chosen: set[int]) -> float:
+        return reference.qubo_energy(Q, np.isin(np.arange(n), list(chosen)))
+
+    chosen = set(members.tolist())
+    assert len(chosen) == k and max(chosen) < n
+    rest = set(range(n)) - chosen
+    exchanged = [
+        energy(chosen - set(out) | set(new))
+        for out in itertools.combinations(chosen, 2) for new in itertools.combinations(rest, 2)
+    ]
+    assert energy(chosen) <= min(exchanged, default=np.inf) + 1e-5 * np.abs(Q).sum()
+
+
 @settings(max_examples=10, deadline=None)
 @given(seed=seeds, n=st.integers(1, 40), is_sparse=st.booleans())
 def test_the_lanes_multiply(seed: int, n: int, is_sparse: bool) -> None:

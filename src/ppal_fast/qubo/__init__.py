@@ -30,9 +30,9 @@ from .running import Clock, Pool, run_all
 from .search import RUNS, add_flips, search
 
 Array = NDArray[Any]
-# of a batch problem, see kernels/swap.py, walks: with 15 of 50 ones, 48 walks miss the best known set of one problem in
-# 3,000 to 5,000 of normal couplings or couplings +-1. Eighteen meetings, which cost the same, missed five times as many
-# of the latter: where a good set draws most walks, they meet it that often and end
+# of a batch problem, see kernels/swap.py, walks: they miss the best known set of one problem in 10,000 of normal
+# couplings and of one in 7,000 of couplings +-1, 15 of 50. Eighteen meetings, which cost the same, missed twice and six
+# times as many: where a good set draws most walks, they meet it that often and end
 MOST_WALKS, ENOUGH_MEETINGS, WALKS = 300, 8, 48
 FREE_WALKS = 60, 4, 8  # the same without a cardinality, after tabu searches
 BATCH_WORK = 100_000  # couplings of the problems between two looks at the signals: milliseconds
