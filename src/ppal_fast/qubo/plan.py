@@ -42,7 +42,8 @@ DENSE_WORK, SPARSE_SWEEPS = 0.2, 1e8  # see ``sweeps_of``
 
 @dataclass(frozen=True)
 class Run:
-    """``steps`` of a driver. Runs of one tree come children first: one of level l > 0 follows two of level l - 1."""
+    """``steps`` of a driver. Runs of one tree come children first: one of level l > 0 follows two of level l - 1.
+    None goes on from those of tree -1."""
 
     driver: str
     steps: int
@@ -81,7 +82,7 @@ def runs(
         tree = r % len(cycle)
         length = luby(r // len(cycle))
         if signs and tree == 0:  # they do not go on from each other; longer ones end no lower
-            yield Run("dsb", n_steps or (model.n if r else max(100, model.n // 3)), tree, 0)
+            yield Run("dsb", n_steps or (model.n if r else max(100, model.n // 3)), -1, 0)
         else:
             yield Run(cycle[tree], n_steps or length * unit[cycle[tree]], tree, length.bit_length() - 1)
 

@@ -86,7 +86,8 @@ def search(
                 return
             parents = [trees[run.tree].pop() for _ in range(2)] if run.level else []
             end: Future[End] = Future()
-            trees[run.tree].append(end)
+            if run.tree >= 0:
+                trees[run.tree].append(end)
             if settles or r <= TRIAL:
                 begun.append(end)
             yield partial(job, run, (base + r) % 2**64, parents, end)
