@@ -57,9 +57,8 @@ def section(folder: Path) -> str:
     return (
         f"## Time: {N_ASKED} rows from {N_ROWS:,} x 50, milliseconds on one core\n"
         f"Medians of {REPEATS}, {N_LABELLED} labels. A query: complete table, the same columns and fitted logistic\n"
-        "regression for both; goal 20 ms, and 25 times scikit-activeml. Model: what scikit-learn takes of these times\n"
-        "for the regression's probabilities, `committee` with five refits, measured alone; last column: ratio without\n"
-        "it.\n\n"
+        "regression for both; goal 20 ms, and 25 times scikit-activeml. Model: what scikit-learn takes of both times\n"
+        "for the probabilities, measured alone (`committee`: with five refits); last column: the ratio without it.\n\n"
         "| rule | ours | model | scikit-activeml's | its time | ratio | without model |\n"
         "| --- | --- | --- | --- | --- | --- | --- |\n"
         + "\n".join(queries)
