@@ -115,7 +115,9 @@ def _scratch(_typing: Any) -> Any:
     as long as several rows."""
 
     def generate(_context: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:
-        return _alloca(builder, _I64, size=PLANES * MOST_WORDS + MOST)
+        room = _alloca(builder, _I64, size=PLANES * MOST_WORDS + MOST)
+        room.align = 64
+        return room
 
     pointer: Any = types.CPointer
     return pointer(types.int64)(), generate
@@ -170,14 +172,13 @@ def add_bit_rows(bits: Array, values: Array, h: Array, flipped: Array, s: Array,
     none = np.uint64(0)
     for k in range(0, flipped.shape[0], MOST):
         m = min(MOST, flipped.shape[0] - k)
-        base = 0
+        downs = 0  # counted, for a branch on each sign would be guessed wrong half of the time
         for p in range(m):
             i = flipped[k + p]
-            up = s[i] > 0
-            base += values[0] if up else -values[1]
-            room[codes + p] = 2 * bits.shape[1] * i + (not up)
-            if first <= i < last:  # the diagonal is not set, which stands for values[0]
-                h[i] -= values[0] * s[i]
+            down = np.int64(s[i] < 0)
+            downs += down
+            room[codes + p] = 2 * bits.shape[1] * i + down
+        base = (m - downs) * values[0] - downs * values[1]
         _add_up(bits, room, m, begin // WORDS, (last + CHUNK - 1) // CHUNK)
         if m < 4:
             raise_by_two(h, begin, end, base, step, room, 0, words, none)
@@ -190,6 +191,9 @@ def add_bit_rows(bits: Array, values: Array, h: Array, flipped: Array, s: Array,
             a, b = np.uint64(room[end]) << shift, np.uint64(room[words + end]) << shift
             c, d = np.uint64(room[2 * words + end]) << shift, np.uint64(room[3 * words + end]) << shift
             raise_block(h, h.shape[0] - BLOCK, where, base, step, (a, b, c, d))
+    for i in flipped:  # the diagonal is not set, which stands for values[0]; at the end, as raise_blocks would wait
+        if first <= i < last:
+            h[i] -= values[0] * s[i]
 
 
 @jit()

@@ -131,7 +131,7 @@ def energy_of(b: Array, s: Array, h: Array) -> float:
     if h.itemsize == 2 and h.shape[0] <= 2**15:
         total: Any = np.int32(0)
         for j in range(s.shape[0]):
-            total += np.int32(s[j]) * (np.int32(h[j]) + np.int32(b[j]))
+            total = np.int32(total + np.int32(s[j]) * (np.int32(h[j]) + np.int32(b[j])))
         twice = float(total)
     else:
         for j in range(s.shape[0]):

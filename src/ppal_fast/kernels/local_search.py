@@ -107,7 +107,7 @@ def _sweep_of_bits(
     fields together."""
     n = s.shape[0]
     up, fields = np.zeros(BLOCK, np.uint8), np.zeros(BLOCK, h.dtype)
-    one, change = np.uint64(1), 0
+    one, change, step = np.uint64(1), 0, values[1] - values[0]
     for first in range(0, n, BLOCK):
         size, block = min(BLOCK, n - first), first // BLOCK
         for q in range(size):
@@ -122,13 +122,13 @@ def _sweep_of_bits(
             q = lowest(passed)
             i, bit = first + q, one << np.uint64(q)
             untested &= ~((bit << one) - one)
+            down = np.int64(ups >> np.uint64(q)) & 1
             ups ^= bit
-            s[i] = -s[i]
-            change += s[i] * fields[q]
-            turn = np.uint64(0) if s[i] > 0 else ~np.uint64(0)
-            low = values[0] if s[i] > 0 else -values[1]
-            word = bits[i, block // WORDS, block % WORDS] ^ turn
-            raise_block(fields, 0, ~bit, low, values[1] - values[0], (word,))
+            s[i] = 1 - 2 * down
+            change += (1 - 2 * down) * fields[q]
+            low = values[0] - down * (values[0] + values[1])  # no branches: they would be guessed wrong every other time
+            word = bits[i, block // WORDS, block % WORDS] ^ np.uint64(-down)
+            raise_block(fields, 0, ~bit, low, step, (word,))
             flipped[count] = i
             count += 1
         if count > 0:
