@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.special import expit
+from scipy.optimize import minimize
+from scipy.special import softmax
 from scipy.stats import multivariate_normal
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -25,7 +26,7 @@ from ppal_fast.learners import (
     RandomTreesClassifier,
 )
 from ppal_fast.learners.cells import learn_cells
-from ppal_fast.learners.decoder import CONSTANT_ENERGIES, ENERGIES, Design, decode, simplex_basis
+from ppal_fast.learners.decoder import CONSTANT_ENERGIES, ENERGIES, LOGIT_VARIANCE, Design, decode, simplex_basis
 
 ALL = [AutoClassifier, ClassMeanClassifier, LogisticClassifier, MixtureClassifier, RandomTreesClassifier]
 PRIVATE = [ClassMeanClassifier, LogisticClassifier, RandomTreesClassifier]
@@ -123,15 +124,17 @@ def test_accuracy_from_few_labels(
 
 
 def test_probabilities_are_calibrated() -> None:
-    """Mean log-loss beats that of the class shares, and predicted confidence is near the share of right answers."""
+    """Mean log-loss is far below that of the class shares; confidence does not exceed the share of right answers, and
+    for two classes is near it. Of many classes it may be timid: the search shrinks their logits."""
     for table, n_classes in ((DRIVES, 2), (simulate.drives("label", 8_000, 4, 5), 4)):
         pool = table.table.take(slice(6000))
         learner = ClassMeanClassifier(random_state=0).fit(table.X[:400], table.y[:400], X_pool=pool)
         P, y = learner.predict_proba(table.X[6000:]), table.y[6000:]
         np.testing.assert_allclose(P.sum(axis=1), 1)
         shares = np.bincount(y, minlength=n_classes) / len(y)
-        assert -np.log(P[np.arange(len(y)), y]).mean() < 0.85 * -(shares * np.log(shares)).sum()
-        assert abs(P.max(axis=1).mean() - (P.argmax(axis=1) == y).mean()) < 0.06
+        assert -np.log(P[np.arange(len(y)), y]).mean() < 0.6 * -(shares * np.log(shares)).sum()
+        timid = (P.argmax(axis=1) == y).mean() - P.max(axis=1).mean()
+        assert -0.03 < timid < (0.06 if n_classes == 2 else 0.12)
         np.testing.assert_array_equal(learner.predict(table.X[6000:]), learner.classes_[P.argmax(axis=1)])
 
 
@@ -146,70 +149,70 @@ def test_a_column_over_many_orders_of_magnitude_is_read_by_its_ranks() -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_decoder_is_the_posterior_mean_averaged_over_prior_scales(seed: int) -> None:
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_decoder_finds_the_likeliest_weights_under_the_averaged_prior(n_classes: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    n_classes, n, D, noise = 4, 30, 3, 1.5
+    n, D, noise = 30, 3, 1.5
     phi = rng.standard_normal((n, D)) * [0.4, 1, 1]
     pull = rng.uniform(0.5, 1, n)
-    energy = np.array([0.16, 2.0, 2.0])
+    root = rng.standard_normal((2, 2))
+    prior = np.zeros((D, D))
+    prior[0, 0], prior[1:, 1:] = 6.0, root @ root.T + 0.1 * np.eye(2)
     s2 = (1 - 1 / n_classes) / n_classes
     V = rng.standard_normal((n_classes - 1, D)) * 3
     M, N = np.zeros((D, D)), (noise**2 + 1e-6) * np.eye(D)
     for f, r in zip(phi, pull, strict=True):
         M += r * np.outer(f, f)
         N += s2 * r * r * np.outer(f, f)
-    W, total = np.zeros((n_classes - 1, D)), 0.0
+    averaged, total = np.zeros((D, D)), 0.0
     for constant in CONSTANT_ENERGIES:
         for level in ENERGIES:
-            T = np.diag(s2 * np.array([constant, level, level]) / energy)
+            T = s2 * level * prior
+            T[0, 0] = s2 * constant * prior[0, 0]
             evidence = np.prod([multivariate_normal(np.zeros(D), M @ T @ M.T + N).pdf(v) for v in V])
-            W += evidence * np.array([T @ M.T @ np.linalg.solve(M @ T @ M.T + N, v) for v in V])
+            averaged += evidence * T
             total += evidence
-    found = decode(V, Design(phi, pull, pull**2), noise, np.r_[0, 1, 1], energy).weights
-    expected = simplex_basis(n_classes) @ W / total
-    # scales of less than a thousandth of the evidence are left out
-    np.testing.assert_allclose(
-        found / np.linalg.norm(found), expected / np.linalg.norm(expected), atol=2e-3
-    )
+    P = LOGIT_VARIANCE * n_classes * averaged / total
+    basis = simplex_basis(n_classes)
+
+    def loss(w: np.ndarray) -> float:
+        W, residual = w.reshape(n_classes - 1, D), V.copy()
+        for f, r in zip(phi, pull, strict=True):
+            residual -= np.outer(basis.T @ softmax(basis @ W @ f), r * f)
+        return 0.5 * sum(float(a @ np.linalg.solve(A, a)) for A, rows in ((N, residual), (P, W)) for a in rows)
+
+    expected = minimize(loss, np.zeros(V.size), method="BFGS").x.reshape(V.shape)
+    found = decode(V, Design(phi, pull, pull**2), noise, prior).weights
+    np.testing.assert_allclose(found, basis @ expected, atol=2e-3 * np.abs(expected).max())
 
 
-def test_of_two_blocks_the_one_without_signal_is_left_out() -> None:
-    rng = np.random.default_rng(0)
-    phi = np.column_stack([np.full(300, 0.3), rng.standard_normal((300, 40)) / 7])
-    blocks, y = np.repeat([0, 1, 2], [1, 20, 20]), np.empty(300, dtype=int)
-    energy = np.repeat([0.09, 20 / 49, 20 / 49], [1, 20, 20])
-    for signal, noise in ((1, 2), (2, 1)):
-        y = (phi[:, blocks == signal] @ rng.standard_normal((20, 3)) * 4).argmax(axis=1)
-        V = (simplex_basis(3)[y].T @ phi) + 0.5 * rng.standard_normal((2, 41))
-        found = decode(V, Design(phi, np.ones(300), np.ones(300)), 0.5, blocks, energy).weights
-        assert np.linalg.norm(found[:, blocks == noise]) < 0.2 * np.linalg.norm(found[:, blocks == signal])
-        alone = decode(
-            V[:, blocks != noise], Design(phi[:, blocks != noise], np.ones(300), np.ones(300)), 0.5,
-            np.repeat([0, 1], [1, 20]), energy[:21],
-        ).weights
-        assert np.corrcoef(found[:, blocks == signal].ravel(), alone[:, 1:].ravel())[0, 1] > 0.98
-
-
-def test_two_classes_recover_the_logit_from_the_sum() -> None:
+@pytest.mark.parametrize("n_classes", [2, 5])
+def test_the_logits_are_recovered_from_the_sum(n_classes: int) -> None:
     rng = np.random.default_rng(0)
     phi = np.column_stack([np.full(40_000, 0.37), rng.standard_normal((40_000, 2)) * 0.6])
-    w = np.array([1.0, 3.0, -2.0])
-    y = (rng.random(len(phi)) < expit(phi @ w)).astype(int)
+    W = rng.standard_normal((n_classes, 3)) * 2
+    W -= W.mean(axis=0)
+    odds = np.cumsum(softmax(phi @ W.T, axis=1), axis=1)
+    y = (rng.random((len(phi), 1)) > odds[:, :-1]).sum(axis=1)
     pull = 1 / np.linalg.norm(phi, axis=1)
-    V = simplex_basis(2)[y].T @ (phi * pull[:, None])
-    scores = decode(V, Design(phi, pull, pull**2), 0.0, np.r_[0, 1, 1], np.array([0.137, 0.72, 0.72]))
-    np.testing.assert_allclose(scores.weights[1] - scores.weights[0], w, atol=0.15)
+    V = simplex_basis(n_classes)[y].T @ (phi * pull[:, None])
+    scores = decode(V, Design(phi, pull, pull**2), 0.0, np.diag(1 / np.array([0.137, 0.72, 0.72])))
+    np.testing.assert_allclose(scores.weights, W, atol=0.2)
 
 
 def test_more_noise_shrinks_the_scores() -> None:
     phi = np.random.default_rng(0).standard_normal((200, 4)) * 0.4
     V = np.r_[10.0, 40.0, -5.0, 3.0][None]
-    ones = np.ones(200)
-    blocks, energy = np.r_[0, 1, 1, 1], np.full(4, 0.16)
-    sizes = [
-        np.linalg.norm(decode(V, Design(phi, ones, ones), noise, blocks, energy).weights) for noise in (0.1, 30, 300)
-    ]
+    ones, prior = np.ones(200), np.eye(4) / 0.16
+    sizes = [np.linalg.norm(decode(V, Design(phi, ones, ones), noise, prior).weights) for noise in (0.1, 30, 300)]
     assert sizes[0] > 2 * sizes[1] > 4 * sizes[2]
+
+
+def test_where_noise_hides_a_direction_the_prior_decides() -> None:
+    phi = np.column_stack([np.full(200, 0.3), np.random.default_rng(0).standard_normal((200, 2)) * 0.6])
+    V, ones = np.r_[0.0, 40.0, 40.0][None], np.ones(200)
+    found = decode(V, Design(phi, ones, ones), 100.0, np.diag([10.0, 3.0, 0.03])).weights[1]
+    assert abs(found[1]) > 20 * abs(found[2])
 
 
 # What leaves

@@ -16,7 +16,7 @@ from ppal_fast.learners.cells import learn_cells
 from ppal_fast.learners.factor_analysis import FactorAnalysis, fit_factors
 from ppal_fast.learners.gaussian_mixture import GaussianMixture, fit_mixture
 from ppal_fast.learners.leaves import grow, leaf_components
-from ppal_fast.learners.pretext import common_covariance
+from ppal_fast.learners.pretext import common_covariance, hidden_covariance
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -142,6 +142,36 @@ def test_columns_that_know_nothing_of_the_map_leave_its_directions_alike() -> No
     assert values[-1] < 3 * values[0]
     assert np.trace(T) < 0.02
     assert common_covariance(A, masked(rng, 3000, 30, 1.0)) is None
+
+
+def test_a_column_is_looked_at_through_a_map_made_without_it() -> None:
+    """Cells that have nothing to do with each other explain nothing, though each is a coordinate of the map."""
+    Z = masked(np.random.default_rng(0), 3000, 5, 0.2)
+    T = hidden_covariance(np.nan_to_num, Z, np.random.default_rng(0))
+    assert T is not None
+    assert np.trace(T) < 0.06  # with themselves in the map it would be 1
+
+
+@pytest.mark.parametrize("kind", ["factors", "mixture", "both", "columns", "trees"])
+def test_the_prior_explains_one_share_of_the_labels(kind: str) -> None:
+    """One for the constant and one for all others, in every map; where columns are known to agree on a direction, more
+    of it along that one."""
+    rng = np.random.default_rng(0)
+    f = rng.standard_normal((2000, 2)) * [3, 1]
+    X = f @ rng.standard_normal((2, 12)) + rng.standard_normal((2000, 12))
+    X[rng.random(X.shape) < 0.3] = np.nan
+    learned = learn_representation(X, kind, random_state=0)
+    prior, phi = learned.prior, learned.reference
+    np.testing.assert_allclose(prior, prior.T)
+    assert np.linalg.eigvalsh(prior)[0] > 0
+    assert not prior[0, 1:].any()
+    assert prior[0, 0] * (phi[:, 0] ** 2).mean() == pytest.approx(1)
+    centred = phi[:, 1:] - phi[:, 1:].mean(axis=0)
+    assert ((centred @ prior[1:, 1:]) * centred).sum(axis=1).mean() == pytest.approx(1, abs=0.02)
+    if kind == "factors":
+        weights = np.linalg.lstsq(centred, f, rcond=None)[0]  # of the strong and of the weak factor
+        strong, weak = (w @ prior[1:, 1:] @ w / (w @ w) for w in weights.T)
+        assert strong > 1.5 * weak
 
 
 def test_products_are_weighed_by_the_columns_beside_them() -> None:

@@ -125,8 +125,8 @@ def sum_and_decode(
 
 
 def decoded(V: Float, design: Design, noise: float, representation: Representation) -> Scores:
-    """``decode`` with the blocks of the map."""
-    return decode(V, design, noise, representation.whitening.blocks, representation.block_energy)
+    """``decode`` with the prior of the map."""
+    return decode(V, design, noise, representation.prior)
 
 
 def outer(coordinates: Float, phi: Float) -> Float:

@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..table import Table
 from ._base import NOT_PRIVATE, Codes, Labelled, Learner
 from .class_mean import COUNT_WEIGHT, outer
-from .decoder import LOGIT_SCALE, simplex_basis
+from .decoder import simplex_basis
 from .private_map import release_representation
 from .purse import Purse
 from .representation import KINDS, PoolMap, Representation, learn_representation
@@ -24,6 +24,7 @@ from .representation import KINDS, PoolMap, Representation, learn_representation
 Float = NDArray[np.float64]
 
 ENERGIES = (0.03, 0.1, 0.3, 1.0, 3.0)  # prior variance of the logits over the pool, in units of LOGIT_SCALE^2
+LOGIT_SCALE = 4.0  # d logit / d probability at 1/2
 CONSTANT_ENERGY = 0.1  # the same for the constant coordinate
 PRIVATE_ENERGY = 0.3
 N_FOLDS = 5

@@ -25,7 +25,7 @@ from .factor_analysis import FactorAnalysis, fit_factors
 from .gaussian_mixture import GaussianMixture
 from .latent import ROWS_FOR_CHOICE, Latent, by_gain, fit_latent, refined
 from .leaves import leaf_components
-from .pretext import common_covariance
+from .pretext import common_covariance, hidden_covariance
 
 Float = NDArray[np.float64]
 
@@ -104,6 +104,8 @@ class Representation(PoolMap):
     kind        "products", "factors", "mixture", "both", "trees" or "columns"
     reference   (m, D) rows of phi that stand for the pool: its own, or synthetic ones of a released model
     released    True if it was made from released numbers only
+    common      (D-1, D-1) covariance of the weights that the pool's columns have on the map (pretext.py), scaled to
+                explain a share 1 of a label's variance; or None
     """
 
     kind: str
@@ -112,6 +114,7 @@ class Representation(PoolMap):
     whitening: Whitening | TwoBlocks
     reference: Float
     released: bool = False
+    common: Float | None = None
 
     @property
     def representation_(self) -> Representation:
@@ -126,6 +129,16 @@ class Representation(PoolMap):
         """Mean square over the pool of each coordinate's whole block, (D,)."""
         squares = np.bincount(self.whitening.blocks, (self.reference**2).mean(axis=0))
         return np.maximum(squares, 1e-9)[self.whitening.blocks]
+
+    @property
+    def prior(self) -> Float:
+        """(D, D) what a decoder expects of weights on phi: a share 1 explained by the constant; and a share 1 by the
+        others, evenly over blocks and their coordinates, or half of it so and half as the pool's columns are."""
+        prior = np.diag(1 / self.block_energy)
+        prior[1:, 1:] /= max(self.whitening.blocks.max(), 1)
+        if self.common is not None:
+            prior[1:, 1:] = (prior[1:, 1:] + self.common) / 2
+        return prior
 
     def transform(self, X: Any) -> Float:
         """Rows X (n, d) -> phi (n, D), |phi| <= 1; column 0 is the constant."""
@@ -253,7 +266,12 @@ def learn_representation(
         whitening = whiten(psi, *_softness(kind, encoder), centre)
         if isinstance(encoder, Products):
             whitening = _weighed(whitening, encoder, Z, psi)
-    return Representation(table.schema, kind, cells, encoder, whitening, whitening(psi))
+    phi, common = whitening(psi), None
+    if isinstance(encoder, (FactorScores, Responsibilities, ClustersAndFactors)):
+        common = hidden_covariance(lambda hidden: whitening(encoder(hidden))[:, 1:], Z, rng)
+    if common is not None:
+        common /= (common * np.cov(phi[:, 1:], rowvar=False)).sum()
+    return Representation(table.schema, kind, cells, encoder, whitening, phi, common=common)
 
 
 def often_products(cells: Cells) -> tuple[NDArray[np.intp], tuple[int, ...]] | None:
