@@ -172,7 +172,7 @@ def add_bit_rows(bits: Array, values: Array, h: Array, flipped: Array, s: Array,
     none = np.uint64(0)
     for k in range(0, flipped.shape[0], MOST):
         m = min(MOST, flipped.shape[0] - k)
-        downs = 0  # counted, for a branch on each sign would be guessed wrong half of the time
+        downs: Any = 0  # counted, for a branch on each sign would be guessed wrong half of the time
         for p in range(m):
             i = flipped[k + p]
             down = np.int64(s[i] < 0)

@@ -126,7 +126,7 @@ def _sweep_of_bits(
             ups ^= bit
             s[i] = 1 - 2 * down
             change += (1 - 2 * down) * fields[q]
-            low = values[0] - down * (values[0] + values[1])  # no branches: they would be guessed wrong every other time
+            low = values[0] - down * (values[0] + values[1])  # a branch would be guessed wrong half the time
             word = bits[i, block // WORDS, block % WORDS] ^ np.uint64(-down)
             raise_block(fields, 0, ~bit, low, step, (word,))
             flipped[count] = i
