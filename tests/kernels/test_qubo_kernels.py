@@ -128,7 +128,7 @@ def test_no_swap_improves_what_a_batch_finds(seed: int, n: int, data: Any) -> No
     k = data.draw(st.integers(1, n - 1))
     Q = rng.choice([rng.normal(size=(n, n)), rng.integers(-1, 2, (n, n)).astype(float)])
     chosen = np.empty((1, k), np.int32)
-    swap.swap_batch(Q[None], 0, 2, 2, 2, np.array([seed], np.uint64), chosen)
+    swap.swap_batch(Q[None], 0, 2, 2, np.array([seed], np.uint64), chosen)
     x = np.isin(np.arange(n), chosen)
     assert x.sum() == k
     S = Q + Q.T - np.diag(2 * Q.diagonal())

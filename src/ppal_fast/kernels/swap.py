@@ -253,20 +253,20 @@ def swap_walk(
 @jit()
 def walks(
     Q: Array, scale: float, W: Array, ready: Array | None, d: Array, n: int, first: int, most: int, enough: int,
-    least: int, in_pairs: bool, rng: Array, chosen: Array,
+    in_pairs: bool, rng: Array, chosen: Array,
 ) -> None:
     """The best set of walks number ``first`` to ``most`` - 1, to chosen (k,) int32. No swap improves it.
 
-    Number 0 starts from the greedy set, the others from sets that the greedy rule completes from a random half. At
-    least ``least`` walks are made and ``enough`` of them meet the best set, but at most ``most``: meetings alone miss
-    where another set draws most walks. ``in_pairs``: in the end two members are exchanged for two others as well,
-    which low rank needs, where swaps are too coarse.
+    Number 0 starts from the greedy set, the others from sets that the greedy rule completes from a random half. There
+    are ``enough`` walks if all of them meet the best set, and ``enough`` p^(-1/3) if a share p of them does: fewer for
+    as few misses than meetings alone ask for. ``in_pairs``: of the best set two members are exchanged for two others
+    as well, which low rank needs, where swaps are too coarse.
     """
     m, k = W.shape[0], chosen.shape[0]
     g, bar, lowest = np.empty(m, np.float32), np.empty(m, np.float32), np.empty(m, np.float32)
     members, best, order = np.empty(k, np.int32), np.empty(k, np.int32), np.arange(n).astype(np.int32)
     lowest_f, meetings, better, start = 1e300, 0, False, first
-    while better or (start < most and (meetings < enough or start < least)):
+    while better or (start < most and meetings * start**2 < enough**3):
         if better:  # its pairs, and swaps that were barred when it was met
             if in_pairs:
                 pair_descend(W, d, n, chosen, g, bar, lowest)
@@ -282,7 +282,7 @@ def walks(
         if better:
             lowest_f, meetings = f, 0
             chosen[:] = best
-        elif given < k:
+        if given < k:
             meetings += f <= lowest_f + CLOSE * abs(lowest_f)
 
 
@@ -343,7 +343,7 @@ def pair_descend(W: Array, d: Array, n: int, members: Array, g: Array, cost: Arr
 
 
 @jit()
-def swap_batch(Q: Array, idle: int, most: int, enough: int, least: int, seeds: Array, chosen: Array) -> None:
+def swap_batch(Q: Array, idle: int, most: int, enough: int, seeds: Array, chosen: Array) -> None:
     """Walks on problems Q (b, n, n) float64 in turn: chosen (b, k) int32; seeds (b,) uint64.
 
     Variables from n to n + ``idle`` - 1 have neither couplings nor a diagonal: with n of them and k = n, every state of
@@ -357,7 +357,7 @@ def swap_batch(Q: Array, idle: int, most: int, enough: int, least: int, seeds: A
     for p in range(Q.shape[0]):
         couplings_of(Q[p], W, d)
         rng[0] = seeds[p]
-        walks(Q[p], 1.0, W, None, d, n + idle, 0, most, enough, least, idle == 0, rng, chosen[p])
+        walks(Q[p], 1.0, W, None, d, n + idle, 0, most, enough, idle == 0, rng, chosen[p])
 
 
 @jit()

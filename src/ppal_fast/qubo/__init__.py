@@ -30,11 +30,10 @@ from .running import Clock, Pool, run_all
 from .search import RUNS, add_flips, search
 
 Array = NDArray[Any]
-# of a batch problem, see kernels/swap.py, walks: they miss the best known set of one problem in 10,000 of normal
-# couplings and of one in 7,000 of couplings +-1, 15 of 50. Eighteen meetings, which cost the same, missed twice and six
-# times as many: where a good set draws most walks, they meet it that often and end
-MOST_WALKS, ENOUGH_MEETINGS, WALKS = 300, 8, 48
-FREE_WALKS = 60, 4, 8  # the same without a cardinality, after tabu searches
+# of a batch problem, see kernels/swap.py, walks: of 20,000 problems with 15 of 50 ones they missed the best known set of
+# three with normal couplings, of seven with couplings +-1; stopping at 18 meetings of the best missed four and eighteen
+MOST_WALKS, ENOUGH_WALKS = 300, 32
+FREE_WALKS = 60, 10  # the same without a cardinality, after tabu searches
 BATCH_WORK = 100_000  # couplings of the problems between two looks at the signals: milliseconds
 ALGORITHMS = ("auto", "bsb", "dsb", "annealing", "tabu", "swap")
 
@@ -179,7 +178,7 @@ def solve_qubo_batch(
                 ).x
         elif k > 0:
             chosen = np.empty((last - first, k), np.int32)
-            swap.swap_batch(part, 0, n_replicas or MOST_WALKS, ENOUGH_MEETINGS, WALKS, seed, chosen)
+            swap.swap_batch(part, 0, n_replicas or MOST_WALKS, ENOUGH_WALKS, seed, chosen)
             np.put_along_axis(out, chosen, 1, axis=1)
         elif algorithm == "tabu":
             local_search.tabu_batch(part, n_replicas or 2, n_steps or 4 * n + 50, seed, out)
@@ -238,7 +237,7 @@ def select_batch(gain: ArrayLike, similarity: ArrayLike, k: int, *, random_state
         W, ready, d = np.empty((size, size), np.float32), np.zeros(size, np.uint8), np.full(size, HUGE)
         d[:m] = -scale * value
         best, rng = np.empty(k, np.int32), _seeds(random_state).generate_state(1, np.uint64)
-        swap.walks(S, 0.5 * scale, W, ready, d, m, 0, 8, 8, 8, False, rng, best)
+        swap.walks(S, 0.5 * scale, W, ready, d, m, 0, 8, 8, False, rng, best)
         chosen = best.astype(np.intp)
     return chosen[np.argsort(-value[chosen], kind="stable")]
 

@@ -102,7 +102,7 @@ def walks(problem: FixedCardinality, rng: Array, steps: int, clock: Clock) -> It
         best = np.empty(problem.k, np.int32)
         last = min(steps, first + TOGETHER)
         swap.walks(
-            problem.Q, 1.0, problem.W, None, problem.d, problem.n, first, last, steps, steps, True, rng, best
+            problem.Q, 1.0, problem.W, None, problem.d, problem.n, first, last, steps + 1, True, rng, best
         )
         yield best
 
