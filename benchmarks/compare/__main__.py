@@ -9,7 +9,7 @@ import importlib
 import os
 import sys
 
-TOPICS = ("density", "qubo", "noise", "loop", "line")
+TOPICS = ("density", "qubo", "qubo_families", "noise", "loop", "line")
 
 
 def main(topics: list[str]) -> int:
