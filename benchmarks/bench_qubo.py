@@ -61,7 +61,7 @@ class FixedTime:
 class TimeToTarget:
     """Seconds to 99 % of the ground state (-0.7632 n^1.5 s'Js/2, Parisi) of complete +-1 couplings, median of seeds."""
 
-    params = (["annealing", "dsb"], [500, 1_000, 2_000])
+    params = (["auto", "annealing", "dsb"], [500, 1_000, 2_000])
     param_names = ("algorithm", "variables")
     timeout = 300
 
@@ -154,7 +154,7 @@ class Proofs:
 class QueryBatches:
     """20 rows out of pre-screened candidates."""
 
-    params = ([200, 1_000, 2_000],)
+    params = ([200, 1_000, 2_000, 4_000],)
     param_names = ("candidates",)
 
     def setup(self, candidates: int) -> None:

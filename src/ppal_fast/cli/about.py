@@ -108,10 +108,11 @@ def _solvers() -> None:
     import numpy as np
     from scipy import sparse
 
-    from ..qubo import solve_ising, solve_qubo, solve_qubo_batch
+    from ..qubo import select_batch, solve_ising, solve_qubo, solve_qubo_batch
 
     Q = np.random.default_rng(0).normal(size=(24, 24))
     solve_qubo_batch(Q[None], cardinality=6, random_state=0)
+    select_batch(Q[0], Q, 6, random_state=0)
     for algorithm in ("auto", "bsb"):
         solve_qubo_batch(Q[None], algorithm=algorithm, random_state=0)
     whole = np.round(3 * Q)

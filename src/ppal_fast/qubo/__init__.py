@@ -30,8 +30,9 @@ from .running import Clock, Pool, run_all
 from .search import RUNS, add_flips, search
 
 Array = NDArray[Any]
-# of a batch problem, see kernels/swap.py, walks: of 20,000 problems with 15 of 50 ones they missed the best known set of
-# three with normal couplings, of seven with couplings +-1; stopping at 18 meetings of the best missed four and eighteen
+# of a batch problem, see kernels/swap.py, walks: of 20,000 problems with 15 of 50 ones they missed the best known set
+# of three with normal couplings, of seven with couplings +-1; stopping at 18 meetings of the best missed four and
+# eighteen
 MOST_WALKS, ENOUGH_WALKS = 300, 32
 FREE_WALKS = 60, 10  # the same without a cardinality, after tabu searches
 BATCH_WORK = 100_000  # couplings of the problems between two looks at the signals: milliseconds
