@@ -36,7 +36,8 @@ def anneal(
     Blocks of 64 spins are tested at once, and after a flip those that it reached again, so that the moves are those
     of a test spin by spin (on stale tests a grid of neighbours ended twice as far from its ground state). A dense
     flip first reaches the fields of its own panel of 256; those outside wait for the end of the panel and take its
-    rows four at a time. Cost of a sweep: n tests; for each flip one row and 64 tests, or one for each neighbour.
+    rows four at a time; where couplings are bits, the end of the block, and up to fifteen. Cost of a sweep: n tests;
+    for each flip one row and 64 tests, or one for each neighbour.
     Source: Kirkpatrick, Gelatt, Vecchi 1983; Isakov et al. 2015.
     """
     limits = np.empty(exponentials.shape[0], h.dtype)
