@@ -152,7 +152,7 @@ class AutoClassifier(Learner):
             forest = _grow(features[rest], codes[rest], TREES_A_FOLD, n_classes, rng)
             votes[held] = _open_minded(vote(features_shown[held], forest))
             scores, _ = sum_and_decode(self.pool_map_.learned, phi[rest], codes[rest], n_classes, None)
-            of_means[held] = scores.probabilities(phi_shown[held])
+            of_means[held] = scores.sharpened(self.class_mean_.power_).probabilities(phi_shown[held])
 
         def loss(power: float, share: float) -> float:
             error = share * _sharpened(votes, power) + (1 - share) * of_means

@@ -7,9 +7,9 @@ posterior mean is
 
     W' = T M' (M T M' + N)^-1 V',
 
-averaged over the scales of T by their evidence. From there the weights of a softmax model are sought that explain the
-sum best, E[h(y) | phi] = basis' softmax(basis W phi), under a prior of the averaged shape. Everything here is
-post-processing of V and of public rows.
+averaged over the scales of T by their evidence; very unequal classes are rarer beforehand. From there the weights of a
+softmax model are sought that explain the sum best, E[h(y) | phi] = basis' softmax(basis W phi), under a prior of the
+averaged shape. Everything here is post-processing of V and of public rows.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ Float = NDArray[np.float64]
 
 ENERGIES = (0.1, 0.3, 1.0, 3.0)  # prior share of the label variance that the map explains, in units of s2
 CONSTANT_ENERGIES = (0.01, 0.1, 1.0)  # the same for the constant coordinate: how unequal the classes may be
+RARER = 4.0  # each of these than the one before it: else noise on the constant often outvotes few labels
 LOGIT_VARIANCE = 10.0  # of a class's logit where the map explains all of the label variance
 NUGGET = 1e-6
 MOST_STEPS = 30  # of L-BFGS, in coordinates where the curvature at equal probabilities is 1
@@ -51,6 +52,10 @@ class Scores:
 
     def probabilities(self, phi: Float) -> Float:
         return softmax(phi @ self.weights.T, axis=1)
+
+    def sharpened(self, power: float) -> Scores:
+        """Scores whose probabilities are these to a power, as probabilities: the likeliest class stays."""
+        return Scores(power * self.weights)
 
 
 def simplex_basis(n_classes: int) -> Float:
@@ -82,7 +87,7 @@ def decode(V: Float, design: Design, noise: float, prior: Float) -> Scores:
     half = np.linalg.cholesky(covariance)
     log_determinant = 2 * np.log(np.diagonal(half, axis1=1, axis2=2)).sum(axis=1)
     evidence = -0.5 * ((n_classes - 1) * log_determinant + (np.linalg.solve(half, V.T) ** 2).sum(axis=(1, 2)))
-    weight = softmax(evidence)
+    weight = softmax(evidence - np.repeat(np.arange(len(CONSTANT_ENERGIES)), len(ENERGIES)) * np.log(RARER))
     W = V @ np.tensordot(weight, T @ M.T @ np.linalg.inv(covariance), 1).T
     logit_prior = LOGIT_VARIANCE * n_classes * np.tensordot(weight, T, 1)
     # d probability / d logit = 1/K where all classes are as likely
