@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from . import tables
 from .runs import Method, Work
 
-FIRST_SEED = 2000
-SETTINGS = (range(200, 208), range(1000, 1030), range(5000, 6000))
+FIRST_SEED = 3000
+SETTINGS = (range(200, 208), range(1000, 1030), range(2000, 2120), range(5000, 8000))
 RULES = ("random", "auto", "margin", "entropy", "badge", "qubo", "density")
 RANDOM, AUTO = Method(rule="random"), Method(rule="auto")
 ALL_RULES = (*tables.SIMULATED, "steel@50", "steel@80", "cwru@50", "cwru@80", "backblaze@50", "backblaze@80")
