@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import threading
 import time
@@ -20,7 +21,7 @@ from ppal_fast.qubo import io as qubo_io
 from ppal_fast.qubo import select_batch
 from ppal_fast.qubo.cardinality import FixedCardinality
 from ppal_fast.qubo.model import from_ising
-from ppal_fast.qubo.plan import HOT_AGAIN, TRIAL, Reheats, are_side_by_side, luby, runs
+from ppal_fast.qubo.plan import HOT_AGAIN, TRIAL, Reheats, are_side_by_side, levels, runs
 from ppal_fast.qubo.proof import prove_minimum
 from ppal_fast.qubo.running import Clock
 from ppal_fast.qubo.search import MEETINGS, End, _is_settled
@@ -412,10 +413,15 @@ def test_reheats_that_gained_are_chosen_again_and_passed_on() -> None:
 
 @pytest.mark.parametrize("leads", [True, False])
 def test_tabu_goes_on_where_it_leads(leads: bool) -> None:
-    model = from_ising(sparse.diags_array([np.ones(99)] * 2, offsets=(-1, 1), shape=(100, 100)), None)
+    model = from_ising(np.ones((100, 100)) - np.eye(100), None)
     drivers = [run.driver for run in runs(model, "auto", 20, None, lambda driver: leads and driver == "tabu")]
-    assert drivers[:TRIAL] == ["annealing", "tabu"] * (TRIAL // 2)
+    assert drivers[:TRIAL] == ["tabu", "annealing"] * (TRIAL // 2)
     assert ("tabu" in drivers[TRIAL:]) is leads
+
+
+def test_tabu_is_not_tried_on_short_rows() -> None:
+    chain = from_ising(sparse.diags_array([np.ones(99)] * 2, offsets=(-1, 1), shape=(100, 100)), None)
+    assert {run.driver for run in runs(chain, "auto", 20, None, lambda _: True)} == {"annealing"}
 
 
 def test_a_search_is_settled_when_enough_runs_met_one_state_independently(rng: np.random.Generator) -> None:
@@ -430,5 +436,48 @@ def test_a_search_is_settled_when_enough_runs_met_one_state_independently(rng: n
     assert not _is_settled(free, [])
 
 
-def test_luby() -> None:
-    assert [luby(r) for r in range(15)] == [1, 1, 2, 1, 1, 2, 4, 1, 1, 2, 1, 1, 2, 4, 8]
+def test_levels_are_those_of_a_tree_whose_parents_come_late() -> None:
+    found = list(itertools.islice(levels(), 200))
+    assert found[:11] == [0, 0, 0, 1, 0, 0, 1, 0, 2, 0, 1]
+    ends: dict[int, list[int]] = {}
+    for place, level in enumerate(found):
+        if level > 0:  # two children are there, and the run just before is none of them
+            first, second = ends[level - 1][:2]
+            assert first < second < place - 1
+            del ends[level - 1][:2]
+        ends.setdefault(level, []).append(place)
+    assert all(len(waiting) <= 3 for waiting in ends.values())
+
+
+@pytest.mark.parametrize("beside", [1, 12])
+def test_trees_of_couplings_are_solved_at_once(beside: int, rng: np.random.Generator) -> None:
+    n = 400
+    above = (rng.random(n - 1) * np.arange(1, n) / beside).astype(int)  # 12: hubs of dozens of leaves
+    J = sparse.coo_array((rng.integers(-50, 51, n - 1), (np.arange(1, n), above)), shape=(n, n)).tocsr()
+    h = rng.integers(-20, 21, n).astype(float)
+    lowest = np.zeros((n, 2))  # of the branch below a spin that is down, up
+    for i in range(n - 1, -1, -1):
+        lowest[i] += np.array([-h[i], h[i]])
+        if i:
+            w = J[[i], [above[i - 1]]][0]
+            lowest[above[i - 1]] += np.minimum(lowest[i, 0] + [w, -w], lowest[i, 1] + [-w, w])
+    assert solve_ising(J + J.T, h, n_replicas=1, n_steps=10, random_state=0).energy == lowest[0].min()
+
+
+def test_low_rank_goes_down_by_pairs(rng: np.random.Generator) -> None:
+    """One annealing ends below all of tabu only where pairs are flipped."""
+    V = rng.normal(size=(3, 200))
+    Q = V.T @ V + np.diag(0.5 * rng.normal(size=200))
+    best = solve_qubo(Q, algorithm="tabu", random_state=0).energy
+    assert solve_qubo(Q, algorithm="annealing", n_replicas=1, random_state=0).energy < best
+
+
+def test_labels_change_past_a_penalty(rng: np.random.Generator) -> None:
+    """One of five labels for each of 80 nodes: one fall comes near tabu only if labels change places."""
+    Q = np.kron(np.eye(80), 12.0 * (np.ones((5, 5)) - 2 * np.eye(5)))
+    for a, b in rng.integers(0, 80, (240, 2)):
+        if a != b:
+            Q[5 * a : 5 * a + 5, 5 * b : 5 * b + 5] += rng.normal(size=(5, 5))
+    Q = sparse.csr_array(Q)
+    best = solve_qubo(Q, algorithm="tabu", random_state=0).energy
+    assert solve_qubo(Q, algorithm="annealing", n_replicas=1, random_state=0).energy < 0.95 * best

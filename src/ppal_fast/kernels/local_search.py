@@ -17,6 +17,7 @@ from ._jit import jit
 from ._lanes import WORDS
 from .bits import add_bit_rows, raise_block
 from .fields import FAST, HUGE, PANEL, add_piece, add_pieces, add_row, below, descend, ising_of, start, uniform
+from .pairs import sweep_pairs
 
 Array = NDArray[Any]
 
@@ -24,6 +25,7 @@ Array = NDArray[Any]
 # order, entered at a random place for every block of spins: no logarithm and no random number per spin.
 _QUANTILES = -np.log((np.arange(2048) + 0.5) / 2048)
 EXPONENTIALS = np.random.default_rng(0).permutation(_QUANTILES).astype(np.float32)
+PAIRS = 4  # sweeps of sparse couplings to one of pairs, which is drawn by lot: slices do not matter
 
 
 @jit(fastmath=FAST)
@@ -36,7 +38,8 @@ def anneal(
     Blocks of 64 spins are tested at once, and after a flip those that it reached again, so that the moves are those
     of a test spin by spin (on stale tests a grid of neighbours ended twice as far from its ground state). A dense
     flip first reaches the fields of its own panel of 256; those outside wait for the end of the panel and take its
-    rows four at a time; where couplings are bits, the end of the block, and up to fifteen. Cost of a sweep: n tests;
+    rows four at a time; where couplings are bits, the end of the block, and up to fifteen. Sparse pairs are tested
+    after one sweep in four. Cost of a sweep: n tests;
     for each flip one row and 64 tests, or one for each neighbour.
     Source: Kirkpatrick, Gelatt, Vecchi 1983; Isakov et al. 2015.
     """
@@ -48,6 +51,8 @@ def anneal(
             _sweep_of_bits(couplings, indices, s, h, energy, rng, limits, flipped)
         else:
             _sweep(couplings, indptr, indices, s, h, energy, rng, limits, flipped)
+            if couplings.ndim == 1 and below(rng, PAIRS) == 0:
+                sweep_pairs(couplings, indptr, indices, s, h, energy, rng, limits)
         if energy[0] < energy[1]:
             energy[1] = energy[0]
             best[:] = s

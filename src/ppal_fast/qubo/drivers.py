@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels import bifurcation, fields, local_search, multispin, pieces
+from ..kernels import bifurcation, fields, forests, local_search, multispin, pairs, pieces
 from .model import Model
 from .plan import COLD, COLD_REPLICAS, COLDEST, ELITE, HOT, HOT_REPLICAS, IN_VAIN, Reheats, fall, is_balanced
 from .running import Clock
 
 Array = NDArray[Any]
 Found = tuple[float, Array]
+FORESTS = 8  # descents after a fall; one solves a tree or a chain
 
 
 def annealing(
@@ -44,6 +45,8 @@ def annealing(
             cold /= 4
         sweeps = left
         kept, kept_h, kept_energy = best.copy(), *model.start(best)
+        for _ in range(FORESTS):
+            kept_energy += _descend(model, kept, kept_h, rng, clock)
     all_sweeps = sweeps
     while sweeps > 0 and kept_energy > target and not clock.over():
         hot, length = reheats.choose(model, all_sweeps)
@@ -52,6 +55,7 @@ def annealing(
         temperatures = fall(model, hot, min(length, sweeps), min(COLD, hot / 7))
         _anneal(model, s, h, energy, best, rng, temperatures, clock, target)
         fields.descend(model.couplings, model.indptr, model.indices, s, h)
+        _descend(model, s, h, rng, clock)
         before = kept_energy
         kept_energy = _keep(model, kept, kept_h, kept_energy, s)
         if energy[1] < kept_energy:
@@ -112,6 +116,17 @@ def _elite(energies: Array, state: Array) -> Array:
         if len(found) == ELITE:
             break
     return np.array(list(found.values()))[np.arange(ELITE) % len(found)]
+
+
+def _descend(model: Model, s: Array, h: Array, rng: Array, clock: Clock) -> float:
+    """Below what single flips reach: by a random forest of sparse couplings, by the pairs of dense ones; the change."""
+    if model.couplings.ndim == 1:
+        return forests.descend_forest(model.couplings, model.indptr, model.indices, s, h, rng)
+    change = 0.0
+    if model.couplings.ndim == 2:
+        for first, last in clock.slices(model.n):
+            change += pairs.descend_pairs(model.couplings, s, h, first, last)
+    return change
 
 
 def _keep(model: Model, kept: Array, kept_h: Array, kept_energy: float, other: Array) -> float:

@@ -6,6 +6,7 @@ Everything comes from the instance: its size, its density and the norms of its r
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from .model import Model
 Array = NDArray[Any]
 # one-flip tabu looks at all n before every flip: ahead of annealing at n = 1000 (bqp), far behind at 2000 (K2000)
 MOST_FOR_TABU = 1500
-DEGREE_FOR_TABU = 30  # of sparse couplings from which it comes first: with 6 it often ends 5 % above annealing
+DEGREE_FOR_TABU = 8  # of sparse couplings: with 6 it often ends 5 % above annealing
 TRIAL = 4  # runs, two of tabu, after which annealing goes on alone unless tabu leads
 REHEAT = 64  # sweeps of the shortest reheat
 MOST_LENGTHS = 10  # of reheats, each four times the one before
@@ -42,13 +43,15 @@ DENSE_WORK, SPARSE_SWEEPS = 0.2, 1e8  # see ``sweeps_of``
 
 @dataclass(frozen=True)
 class Run:
-    """``steps`` of a driver. Runs of one tree come children first: one of level l > 0 follows two of level l - 1.
-    None goes on from those of tree -1."""
+    """``steps`` of a driver. One of level l > 0 goes on from two of level l - 1 of its driver, one of ALONE from none
+    and none from it."""
 
     driver: str
     steps: int
-    tree: int
     level: int
+
+
+ALONE = -1
 
 
 def runs(
@@ -60,31 +63,41 @@ def runs(
     side_by_side = algorithm == "auto" and are_side_by_side(model)
     annealing = "replicas" if side_by_side else "annealing"
     signs = algorithm == "auto" and model.couplings.ndim == 3 and is_balanced(model)
-    trial = algorithm == "auto" and model.n <= MOST_FOR_TABU and not signs
+    sparse = model.couplings.ndim == 1 and model.couplings.size < DEGREE_FOR_TABU * model.n
+    trial = algorithm == "auto" and model.n <= MOST_FOR_TABU and not signs and not sparse
     if algorithm != "auto":
         cycle: tuple[str, ...] = (algorithm,)
     elif signs:
         cycle = ("dsb", annealing)
-    elif not trial:
-        cycle = (annealing, annealing)  # two trees: while a run waits for its parents, the other thread has work
-    elif model.couplings.ndim != 1 or model.couplings.size >= DEGREE_FOR_TABU * model.n:
-        cycle = ("tabu", annealing)
     else:
-        cycle = (annealing, "tabu")
+        cycle = ("tabu", annealing) if trial else (annealing,)
     most = max(100, int(SPARSE_SWEEPS / model.n))
     unit = {"tabu": 20 * model.n, "annealing": sweeps_of(model), "dsb": max(100, model.n // 5), "bsb": 200,
             "replicas": min(REPLICA_SWEEPS, most)}
+    trees = {driver: levels() for driver in cycle}
     if side_by_side:
-        yield Run("annealing", n_steps or min(FIRST, most), len(cycle), 0)
+        yield Run("annealing", n_steps or min(FIRST, most), ALONE)
     for r in itertools.count() if n_replicas is None else range(n_replicas - side_by_side):
         if trial and r == TRIAL and not leads("tabu"):
-            cycle = (annealing, annealing)
-        tree = r % len(cycle)
-        length = luby(r // len(cycle))
-        if signs and tree == 0:  # they do not go on from each other; longer ones end no lower
-            yield Run("dsb", n_steps or (model.n if r else max(100, model.n // 3)), -1, 0)
+            cycle = (annealing,)
+        driver = cycle[r % len(cycle)]
+        if signs and driver == "dsb":  # they do not go on from each other; longer ones end no lower
+            yield Run("dsb", n_steps or (model.n if r else max(100, model.n // 3)), ALONE)
         else:
-            yield Run(cycle[tree], n_steps or length * unit[cycle[tree]], tree, length.bit_length() - 1)
+            level = next(trees[driver])
+            yield Run(driver, n_steps or unit[driver] << level, level)
+
+
+def levels() -> Iterator[int]:
+    """0 0 0 1 0 0 1 0 2 ...: those of a binary tree, the children first. With a run of 2^level units each level takes
+    the same time, so that lengths are within a constant of the best fixed one (Luby, Sinclair, Zuckerman 1993). Another
+    leaf comes between the last child and its parent: a second thread has work meanwhile."""
+    waiting: deque[int] = deque()
+    for leaf in itertools.count(1):
+        yield 0
+        if waiting:
+            yield waiting.popleft()
+        waiting.extend(range(1, (leaf & -leaf).bit_length()))
 
 
 def are_side_by_side(model: Model) -> bool:
@@ -103,15 +116,6 @@ def sweeps_of(model: Model) -> int:
     density = model.couplings.size / model.n**2 if model.couplings.ndim == 1 else 1.0
     cheaper = min(max(DENSE_WORK / max(density, 1e-9), 1.0), 20.0)
     return int(max(100, min(model.n / 6 * cheaper, SPARSE_SWEEPS / model.n)))
-
-
-def luby(run: int) -> int:
-    """1 1 2 1 1 2 4 ...: lengths within a constant of the best fixed one (Luby, Sinclair, Zuckerman 1993)."""
-    while True:
-        size = (run + 1).bit_length()
-        if run + 1 == 2**size - 1:
-            return int(2 ** (size - 1))
-        run -= 2 ** (size - 1) - 1
 
 
 def fall(model: Model, hot: float, sweeps: int, cold: float = COLD) -> Array:

@@ -1,8 +1,7 @@
 """How a QUBO is searched: a sequence of runs, each with its own seed.
 
-Their lengths 1 1 2 1 1 2 4 ... are those of a binary tree, the children first: a run of length 2 l comes after two of
-length l, and annealing then goes on from what these two found. So the states found do not depend on how many threads
-share the runs.
+They form a binary tree, the children first: a run of length 2 l comes after two of length l, and annealing then goes on
+from what these two found. So the states found do not depend on how many threads share the runs.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from .drivers import DRIVERS
 from .model import Model
-from .plan import TRIAL, Reheats, Run, are_side_by_side, runs
+from .plan import ALONE, TRIAL, Reheats, Run, are_side_by_side, runs
 from .running import Clock, Pool, run_all
 
 Array = NDArray[Any]
@@ -73,7 +72,7 @@ def search(
 
     def jobs() -> Iterator[Callable[[], None]]:
         base = int(seeds.generate_state(1, np.uint64)[0])
-        trees: dict[int, list[Future[End]]] = defaultdict(list)  # roots of what is not yet joined
+        unjoined: dict[tuple[str, int], list[Future[End]]] = defaultdict(list)
         begun: list[Future[End]] = []
 
         def leads(driver: str) -> bool:
@@ -84,10 +83,11 @@ def search(
             # the last two need not have ended: another thread may be at work on them
             if settles and _is_settled(model, [end.result() for end in begun[: max(0, r - 2)]]):
                 return
-            parents = [trees[run.tree].pop() for _ in range(2)] if run.level else []
+            children = unjoined[run.driver, run.level - 1]
+            parents = [children.pop(0) for _ in range(2)] if run.level > 0 else []
             end: Future[End] = Future()
-            if run.tree >= 0:
-                trees[run.tree].append(end)
+            if run.level != ALONE:
+                unjoined[run.driver, run.level].append(end)
             if settles or r <= TRIAL:
                 begun.append(end)
             yield partial(job, run, (base + r) % 2**64, parents, end)
