@@ -446,7 +446,7 @@ def test_levels_are_those_of_a_tree_whose_parents_come_late() -> None:
             assert first < second < place - 1
             del ends[level - 1][:2]
         ends.setdefault(level, []).append(place)
-    assert all(len(waiting) <= 3 for waiting in ends.values())
+    assert sum(map(len, ends.values())) <= 10  # nearly all are gone on from
 
 
 @pytest.mark.parametrize("beside", [1, 12])
