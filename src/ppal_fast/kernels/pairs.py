@@ -35,7 +35,7 @@ def sweep_pairs(
         if degree == 0:
             continue
         p = indptr[i] + np.int64((random >> np.uint64(33)) * np.uint64(degree) >> np.uint64(31))
-        j = np.int64(indices[p])
+        j = int(np.int64(indices[p]))
         joined = couplings[p] * h.dtype.type(s[i] * s[j])
         gain = h.dtype.type(s[i]) * h[i] + h.dtype.type(s[j]) * h[j] - joined
         if joined < 0 and gain >= limits[at + i % BLOCK]:
