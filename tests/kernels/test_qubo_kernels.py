@@ -164,6 +164,11 @@ def test_no_exchange_of_two_for_two_improves_after_the_descent(seed: int, n: int
     assert energy(chosen) <= min(exchanged, default=np.inf) + 1e-5 * np.abs(Q).sum()
 
 
+@given(entries=st.lists(st.floats(), max_size=40))
+def test_the_largest_magnitude(entries: list[float]) -> None:
+    assert_array_equal(fields.largest(np.array(entries)), np.max(np.abs(entries), initial=0.0))
+
+
 @settings(max_examples=10, deadline=None)
 @given(seed=seeds, n=st.integers(1, 40), is_sparse=st.booleans())
 def test_the_lanes_multiply(seed: int, n: int, is_sparse: bool) -> None:

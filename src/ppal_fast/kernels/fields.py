@@ -161,6 +161,17 @@ def descend(couplings: Array, indptr: Array, indices: Array, s: Array, h: Array)
 
 
 @jit()
+def largest(entries: Array) -> float:
+    """The largest magnitude of (m,) float64 entries, NaN if one of them is: as bits, magnitudes are ordered like whole
+    numbers, infinity above them and NaN above that. One pass at the speed of memory."""
+    bits, top, found = entries.view(np.uint64), np.uint64(0), np.empty(1, np.uint64)
+    for i in range(bits.shape[0]):
+        top = max(top, bits[i] & np.uint64(0x7FFFFFFFFFFFFFFF))
+    found[0] = top
+    return float(found.view(np.float64)[0])
+
+
+@jit()
 def ising_of(Q: Array, J: Array, b: Array, C: Array, h_up: Array) -> tuple[float, float]:
     """J = W, b = 2 d + W 1 of 4 x'Qx, scaled to a largest magnitude of 1; C = 2 J, h_up = J 1 + b.
 

@@ -146,7 +146,7 @@ def square(matrix: Any, *, name: str) -> Any:
         entries = found
     if found.ndim != 2 or found.shape[0] != found.shape[1] or found.shape[0] == 0:
         raise InputError(f"{name} has shape {found.shape}; a square matrix of at least one row is expected")
-    top = float(np.max(np.abs(entries), initial=0.0))
+    top = fields.largest(entries.ravel())
     if not np.isfinite(top):
         raise InputError(f"{name} has NaN or infinite entries; finite numbers are expected")
     if top > 1e307 / found.shape[0] ** 2:
