@@ -83,7 +83,9 @@ def replicas(
         temperatures[-3:] = 0
         for first, last in clock.slices(length):
             multispin.anneal_replicas(bonds, indptr, state, rng, local_search.EXPONENTIALS, temperatures[first:last])
-        elite = _elite(multispin.energies(bonds, indptr, state), state[:-1])
+        if len(kept) and clock.over():
+            break
+        elite = _elite(multispin.energies(bonds, indptr, state), state[:-1], clock)
         if not len(kept):
             kept = elite[0].copy()
             kept_h, kept_energy = model.start(kept)
@@ -101,26 +103,28 @@ def replicas(
         if kept_energy <= target or clock.over():
             break
         elite[-1] = kept
-        words = np.packbits(elite > 0, axis=0, bitorder="little").T.copy().view(np.uint64)
-        state[:-1] = np.tile(words, multispin.REPLICAS // ELITE)
+        for first, last in clock.slices(model.n):
+            words = np.packbits(elite[:, first:last] > 0, axis=0, bitorder="little").T.copy().view(np.uint64)
+            state[first:last] = np.tile(words, multispin.REPLICAS // ELITE)
         length, hot = max(4, length // 2) if hot == HOT else length, HOT_REPLICAS * generator.uniform(0.9, 1.1)
     return _ends(model, kept, kept_h, np.full(2, kept_energy), kept)
 
 
-def _elite(energies: Array, state: Array) -> Array:
-    """(ELITE, n) int8: the best distinct replicas; where there are fewer, some come again."""
+def _elite(energies: Array, state: Array, clock: Clock) -> Array:
+    """(ELITE, n) int8: the best distinct replicas, some again where there are fewer; not all when time is over."""
     words, found = np.ascontiguousarray(state.T), dict[bytes, Array]()
     for replica in np.argsort(energies, kind="stable"):
         spins = (words[replica // 64] >> np.uint64(replica % 64)).astype(np.int8) & np.int8(1)
         found.setdefault(spins.tobytes(), 2 * spins - 1)
-        if len(found) == ELITE:
+        if len(found) == ELITE or clock.over():
             break
-    return np.array(list(found.values()))[np.arange(ELITE) % len(found)]
+    best = np.array(list(found.values()))
+    return best if clock.over() else best[np.arange(ELITE) % len(best)]
 
 
 def _descend(model: Model, s: Array, h: Array, rng: Array, clock: Clock) -> float:
     """Below what single flips reach: by a random forest of sparse couplings, by the pairs of dense ones; the change."""
-    if model.couplings.ndim == 1:
+    if model.couplings.ndim == 1 and not clock.over():
         return forests.descend_forest(model.couplings, model.indptr, model.indices, s, h, rng)
     change = 0.0
     if model.couplings.ndim == 2:

@@ -107,19 +107,25 @@ class Model:
         low_plus_high = 1.0 if self.binary else 0.0
         h = self.linear + self.matrix @ v
         s = s.copy()
-        for _ in range(4 * self.n):
-            change = (low_plus_high - 2.0 * v) * h
-            i = int(np.argmin(change))
-            if not change[i] < 0:
+        for _ in range(100):  # passes, which only rounding could reach
+            improving = np.flatnonzero((low_plus_high - 2.0 * v) * h < 0)
+            for i in improving.tolist():
+                step = low_plus_high - 2.0 * v[i]
+                if step * h[i] < 0:
+                    self.add_row(h, i, step)
+                    v[i] += step
+                    s[i] = -s[i]
+            if not len(improving):
                 break
-            step = low_plus_high - 2.0 * v[i]
-            h += step * self.row(i)
-            v[i] += step
-            s[i] = -s[i]
         return s
 
-    def row(self, i: int) -> Array:
-        return self.matrix[i].toarray().ravel() if sparse.issparse(self.matrix) else self.matrix[i]
+    def add_row(self, h: Array, i: int, step: float) -> None:
+        """h += step times row i of ``matrix``."""
+        if sparse.issparse(self.matrix):
+            row = slice(self.matrix.indptr[i], self.matrix.indptr[i + 1])
+            h[self.matrix.indices[row]] += step * self.matrix.data[row]
+        else:
+            h += step * self.matrix[i]
 
     def changes(self, s: Array) -> Array:
         """(n,) what flipping each variable adds to the caller's energy."""
