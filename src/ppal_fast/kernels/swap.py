@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._exchange import PAD, exchange, join, lowest_entry, lowest_swap
+from ._exchange import PAD, exchange, join, leaver, lowest_entry, lowest_swap
 from ._extremes import larger, smaller
 from ._jit import jit
 from .fields import BLOCK, FAST, HUGE, below, uniform
@@ -20,7 +20,9 @@ from .fields import BLOCK, FAST, HUGE, below, uniform
 Array = NDArray[Any]
 TENURE, STALL = 6, 10  # moves; a tenure of 3 missed twice as many problems, 8 or a stall of 16 took longer for the same
 CLOSE = 1e-6  # two f within this fraction are the same, for float32
-OUT = np.float32(1e30)  # changes above it are HUGE plus a few couplings
+BARRED = np.float32(2e38)  # at who left; HUGE at members
+OUT = 1e30  # f above it: only who is barred was left to enter
+LANES = 3  # walks that take turns: with two they took a tenth longer, with four as long
 
 
 @jit(fastmath=FAST)
@@ -188,102 +190,103 @@ def couple(Q: Array, scale: float, W: Array, ready: Array | None, i: Any) -> Non
 
 
 @jit()
-def grow(
-    Q: Array, scale: float, W: Array, ready: Array | None, d: Array, members: Array, given: int, g: Array, bar: Array
-) -> None:
-    """The first ``given`` members stay, the others join greedily, in place; g and bar then as swap_walk wants them.
-
-    Q, scale, ready: as ``couple`` fills W. Cost: k m.
-    """
-    for j in range(g.shape[0]):
-        g[j] = d[j]
-        bar[j] = np.float32(0)
-    for q in range(members.shape[0]):
-        enters = np.int64(members[q]) if q < given else lowest_entry(g, bar)
-        couple(Q, scale, W, ready, enters)
-        members[q] = enters
-        join(W, g, enters)
-        bar[enters] = HUGE
-
-
-@jit()
-def swap_walk(
-    Q: Array, scale: float, W: Array, ready: Array | None, d: Array, n: int, members: Array, best: Array, g: Array,
-    bar: Array, lowest: Array,
-) -> float:
-    """Best swaps, in place, until STALL of them brought no new best set; returns its f, and the set in best (k,).
-
-    Whoever left is barred from coming back for TENURE moves, which leads out of local minima. g (m,) the gradient,
-    bar (m,) HUGE at members, and Q, scale, W, ready, d: as for ``grow``; lowest (m,) scratch. Cost: k m a move.
-    Source: recency as in Glover, Kuo, Dhir 1998.
-    """
-    k = members.shape[0]
-    f = 0.0
-    for i in members:
-        f += 0.5 * (float(d[i]) + float(g[i]))
-    tenure = max(1, min(TENURE, n - k - 1))  # somebody can always enter
-    left = np.empty(TENURE, np.int32)
-    best_f, last, slot = f, 0, 0
-    best[:] = members
-    for move in range(10 * n + 100):  # in float32 it could go round in circles
-        enters, q = np.uint64(lowest_swap(W, members, g, bar, lowest)), 0
-        change = lowest[enters] + (g[enters] + bar[enters])
-        if change >= OUT:
-            break
-        couple(Q, scale, W, ready, enters)
-        while -g[members[q]] - W[enters, members[q]] != lowest[enters]:  # the same sums as lowest_swap's
-            q += 1
-        exchange(W, g, enters, members[q])
-        f += float(change)
-        if move >= tenure:
-            bar[left[slot]] = np.float32(0)
-        left[slot] = members[q]
-        slot = slot + 1 if slot + 1 < tenure else 0
-        members[q] = enters
-        bar[enters] = HUGE
-        if f < best_f - CLOSE * abs(best_f):
-            best_f, last = f, move
-            for p in range(k):
-                best[p] = members[p]
-        elif move - last >= STALL:
-            break
-    return best_f
-
-
-@jit()
 def walks(
     Q: Array, scale: float, W: Array, ready: Array | None, d: Array, n: int, first: int, most: int, enough: int,
     in_pairs: bool, rng: Array, chosen: Array,
 ) -> None:
     """The best set of walks number ``first`` to ``most`` - 1, to chosen (k,) int32. No swap improves it.
 
-    Number 0 starts from the greedy set, the others from sets that the greedy rule completes from a random half. There
-    are ``enough`` walks if all of them meet the best set, and ``enough`` p^(-1/3) if a share p of them does: fewer for
-    as few misses than meetings alone ask for. ``in_pairs``: of the best set two members are exchanged for two others
-    as well, which low rank needs, where swaps are too coarse.
+    Number 0 starts from the greedy set, the others from sets that the greedy rule completes from a random half. Then
+    come best swaps, until STALL of them brought no new best set; whoever left is barred from coming back for TENURE
+    moves, which leads out of local minima. There are ``enough`` walks if all of them meet the best set, and ``enough``
+    p^(-1/3) if a share p of them does: fewer for as few misses than meetings alone ask for. ``in_pairs``: of the best
+    set two members are exchanged for two others as well, which low rank needs, where swaps are too coarse.
+
+    LANES walks take turns, one move each: a move is a chain of steps that wait for each other, and chains of several
+    walks overlap. It is one function because every call would count references to its arrays, with locked instructions.
+    Q, scale, ready: as ``couple`` fills W. Cost: k m a move. Source: recency as in Glover, Kuo, Dhir 1998.
     """
     m, k = W.shape[0], chosen.shape[0]
-    g, bar, lowest = np.empty(m, np.float32), np.empty(m, np.float32), np.empty(m, np.float32)
-    members, best, order = np.empty(k, np.int32), np.empty(k, np.int32), np.arange(n).astype(np.int32)
-    lowest_f, meetings, better, start = 1e300, 0, False, first
-    while better or (start < most and meetings * start**2 < enough**3):
-        if better:  # its pairs, and swaps that were barred when it was met
-            if in_pairs:
-                pair_descend(W, d, n, chosen, g, bar, lowest)
-            members[:] = chosen
-            given = k
-        else:
-            given = (k + 1) // 2 if start else 0
-            random_set(order, members[:given], rng)
-            start += 1
-        grow(Q, scale, W, ready, d, members, given, g, bar)
-        f = swap_walk(Q, scale, W, ready, d, n, members, best, g, bar, lowest)
-        better = f < lowest_f - CLOSE * abs(lowest_f)
-        if better:
-            lowest_f, meetings = f, 0
-            chosen[:] = best
-        if given < k:
-            meetings += f <= lowest_f + CLOSE * abs(lowest_f)
+    rows = aligned(3 * LANES, m)
+    g, bar, lowest = rows[:LANES], rows[LANES : 2 * LANES], rows[2 * LANES :]
+    members, best = np.empty((LANES, k), np.int32), np.empty((LANES, k), np.int32)
+    place, left = np.empty((LANES, m), np.int32), np.empty((LANES, TENURE), np.int32)
+    order = np.arange(n).astype(np.int32)
+    tenure = max(1, min(TENURE, n - k - 1))  # somebody can always enter
+    f, best_f, entry = np.empty(LANES), np.empty(LANES), np.empty(LANES, np.uint64)
+    given, size, moves, last = np.empty((4, LANES), np.int64)
+    walking, again = np.zeros(LANES, np.uint8), np.zeros(LANES, np.uint8)
+    lowest_f, meetings, start, settled = 1e300, 0, first, True
+    while True:
+        for a in range(LANES):
+            if not walking[a]:
+                if not settled:  # its pairs, and swaps that were barred when it was met
+                    settled = True
+                    if in_pairs:
+                        pair_descend(W, d, n, chosen, g[a], bar[a], lowest[a])
+                    given[a] = k
+                    for q in range(k):
+                        members[a, q] = chosen[q]
+                    again[a] = 1
+                elif start < most and meetings * start**2 < enough**3:
+                    given[a] = k // 2 if start else 0
+                    random_set(order, members[a, : given[a]], rng)
+                    start += 1
+                    again[a] = 0
+                else:
+                    continue
+                walking[a] = 1
+                f[a], size[a] = 0.0, 0
+                for j in range(m):
+                    g[a, j] = d[j]
+                    bar[a, j] = np.float32(0)
+            if size[a] < given[a]:
+                entry[a] = members[a, size[a]]
+            elif size[a] < k:
+                entry[a] = lowest_entry(g, bar, a)
+            else:
+                entry[a] = lowest_swap(W, members, g, bar, lowest, a)
+        if not walking.any():
+            break
+        for a in range(LANES):
+            if not walking[a]:
+                continue
+            enters = entry[a]
+            couple(Q, scale, W, ready, enters)
+            if size[a] < k:
+                q = size[a]
+                f[a] += float(g[a, enters])
+                join(W, g, a, enters)
+                size[a] += 1
+                moves[a], last[a], best_f[a] = 0, 0, 1e300
+            else:
+                change = lowest[a, enters] + (g[a, enters] + bar[a, enters])
+                f[a] += float(change)
+                leaves = leaver(W, g, bar, a, enters, lowest[a, enters])
+                exchange(W, g, a, enters, leaves)
+                q = place[a, leaves]
+                slot = moves[a] % tenure
+                if moves[a] >= tenure:
+                    bar[a, left[a, slot]] = np.float32(0)
+                left[a, slot] = leaves
+                bar[a, leaves] = BARRED
+                moves[a] += 1
+            members[a, q], place[a, enters], bar[a, enters] = enters, q, HUGE
+            if size[a] < k:
+                continue
+            if f[a] < best_f[a] - CLOSE * abs(best_f[a]):
+                best_f[a], last[a] = f[a], moves[a]
+                for p in range(k):
+                    best[a, p] = members[a, p]
+            elif moves[a] - last[a] >= STALL or f[a] >= OUT or moves[a] > 10 * n + 100:  # in float32 it could circle
+                walking[a] = 0
+                if best_f[a] < lowest_f - CLOSE * abs(lowest_f):
+                    settled = False
+                    lowest_f, meetings = best_f[a], 0
+                    for p in range(k):
+                        chosen[p] = best[a, p]
+                if not again[a]:
+                    meetings += best_f[a] <= lowest_f + CLOSE * abs(lowest_f)
 
 
 @jit(fastmath=FAST)
@@ -351,13 +354,22 @@ def swap_batch(Q: Array, idle: int, most: int, enough: int, seeds: Array, chosen
     """
     n = Q.shape[1]
     m = padded(n + idle)
-    W, d = np.zeros((m, m), np.float32), np.full(m, HUGE)
+    W, d = aligned(m, m), np.full(m, HUGE)
     d[n : n + idle] = np.float32(0)
     rng = np.empty(1, np.uint64)
     for p in range(Q.shape[0]):
         couplings_of(Q[p], W, d)
         rng[0] = seeds[p]
         walks(Q[p], 1.0, W, None, d, n + idle, 0, most, enough, idle == 0, rng, chosen[p])
+
+
+@jit()
+def aligned(rows: int, columns: int) -> Array:
+    """Zeros (rows, columns) float32 from the start of a cache line on, so that no vector is on two of them."""
+    size = rows * columns
+    room = np.zeros(size + 15, np.float32)
+    skip = (-np.int64(room.ctypes.data)) % 64 // 4
+    return room[skip : skip + size].reshape(rows, columns)
 
 
 @jit()

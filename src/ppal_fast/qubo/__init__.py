@@ -22,7 +22,7 @@ from scipy import sparse
 from .. import _validate
 from ..errors import InputError
 from ..kernels import bifurcation, local_search, swap
-from ..kernels.fields import HUGE
+from ..kernels.fields import HUGE, largest
 from .cardinality import MOST_FOR_WALKS, FixedCardinality, add_neighbours, search_cardinality
 from .model import Model, from_ising, from_qubo, square
 from .proof import prove_minimum
@@ -30,10 +30,9 @@ from .running import Clock, Pool, run_all
 from .search import RUNS, add_flips, search
 
 Array = NDArray[Any]
-# of a batch problem, see kernels/swap.py, walks: of 20,000 problems with 15 of 50 ones they missed the best known set
-# of three with normal couplings, of seven with couplings +-1; stopping at 18 meetings of the best missed four and
-# eighteen
-MOST_WALKS, ENOUGH_WALKS = 300, 32
+# of a batch problem, see kernels/swap.py, walks: of 20,000 fresh problems with 15 of 50 ones, two runs missed the best
+# set of searches five times as long for four and five with normal couplings, for four and three with couplings +-1
+MOST_WALKS, ENOUGH_WALKS = 300, 36
 FREE_WALKS = 60, 10  # the same without a cardinality, after tabu searches
 BATCH_WORK = 100_000  # couplings of the problems between two looks at the signals: milliseconds
 ALGORITHMS = ("auto", "bsb", "dsb", "annealing", "tabu", "swap")
@@ -233,7 +232,7 @@ def select_batch(gain: ArrayLike, similarity: ArrayLike, k: int, *, random_state
     chosen = np.arange(m) if k == m else np.empty(0, np.intp)
     if 0 < k < m:
         S = likeness.toarray() if sparse.issparse(likeness) else likeness
-        scale = 1.0 / (max(float(S.max()), -float(S.min()), float(np.abs(value).max())) or 1.0)
+        scale = 1.0 / (max(largest(S.ravel()), largest(value)) or 1.0)
         size = swap.padded(m)
         W, ready, d = np.empty((size, size), np.float32), np.zeros(size, np.uint8), np.full(size, HUGE)
         d[:m] = -scale * value
@@ -259,9 +258,9 @@ def _add_walks(
 def _stack(Qs: Any) -> Array:
     """(b, n, n) float64; the first matrix that is not what it should be is named."""
     if isinstance(Qs, np.ndarray) and Qs.ndim == 3 and Qs.dtype.kind in "biuf" and Qs.shape[1] == Qs.shape[2] > 0:
-        largest = np.abs(Qs).max(initial=0.0)
-        if np.isfinite(largest) and largest < 1e300:
-            return np.ascontiguousarray(Qs, dtype=np.float64)
+        stack = np.ascontiguousarray(Qs, dtype=np.float64)
+        if largest(stack.ravel()) < 1e300:
+            return stack
     matrices = [square(Q, name=f"Qs[{p}]") for p, Q in enumerate(Qs)]
     shapes = sorted({Q.shape for Q in matrices})
     if len(shapes) != 1:
