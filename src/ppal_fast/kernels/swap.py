@@ -22,6 +22,7 @@ TENURE, STALL = 6, 10  # moves; a tenure of 3 missed twice as many problems, 8 o
 CLOSE = 1e-6  # two f within this fraction are the same, for float32
 BARRED = np.float32(2e38)  # at who left; HUGE at members
 OUT = 1e30  # f above it: only who is barred was left to enter
+MOST_IDLE = 64  # with low rank, pairs among 128 and as many idle ones take 50 times as long as walks
 LANES = 3  # walks that take turns: with two they took a tenth longer, with four as long
 
 
@@ -294,18 +295,22 @@ def pair_descend(W: Array, d: Array, n: int, members: Array, g: Array, cost: Arr
     """Exchanges of two members for two others, in place, until none improves. W whole; g, cost, row (m,) scratch.
 
     A pair of members is passed over, and so is a variable that might enter, where even its lowest coupling cannot make
-    an exchange improve. Cost: k^2 n / 2 where most are, at most k^2 n^2 / 4, for each round.
+    an exchange improve; of idle members, without couplings or a weight, two stand for all. Cost: k^2 n / 2 where most
+    are, at most k^2 n^2 / 4, for each round.
     """
     m, k = W.shape[0], members.shape[0]
     gradient(W, d, members, g)
-    low_of = np.empty(n, np.float32)
+    low_of, idle, spare = np.empty(n, np.float32), np.empty(n, np.uint8), np.empty(k, np.uint8)
     lowest = HUGE
     for i in range(n):
-        low = HUGE
+        low, high = HUGE, -HUGE
         for j in range(m):
-            low = smaller(low, W[i, j])
-        low_of[i] = low
+            low, high = smaller(low, W[i, j]), larger(high, W[i, j])
+        low_of[i], idle[i] = low, low == 0 and high == 0 and d[i] == 0
         lowest = smaller(lowest, low)
+    first_idle = n
+    while first_idle > 0 and idle[first_idle - 1]:
+        first_idle -= 1
     scale = np.float32(0)
     for j in range(m):
         cost[j] = g[j]
@@ -316,12 +321,18 @@ def pair_descend(W: Array, d: Array, n: int, members: Array, g: Array, cost: Arr
     q, p, quiet, made = 1, 0, 0, 0
     while quiet < k * (k - 1) // 2 and made < 10 * n:  # in float32 it could go round in circles
         i, h = members[q], members[p]
+        if quiet == 0:
+            count = 0
+            for v in range(k):
+                count += idle[members[v]]
+                spare[v] = count > 2 and idle[members[v]]
         base = W[i, h] - g[i] - g[h]
         low = HUGE
-        for j in range(m):
-            row[j] = cost[j] - W[i, j] - W[h, j]
-            low = smaller(low, row[j])
         quiet += 1
+        if not (spare[q] or spare[p]):
+            for j in range(m):
+                row[j] = cost[j] - W[i, j] - W[h, j]
+                low = smaller(low, row[j])
         if base + low + low + lowest < enough:
             for j in range(n):
                 if base + row[j] + low + low_of[j] < enough:
@@ -340,6 +351,8 @@ def pair_descend(W: Array, d: Array, n: int, members: Array, g: Array, cost: Arr
                         cost[i], cost[h], cost[j], cost[e] = g[i], g[h], HUGE, HUGE
                         quiet, made = 0, made + 1
                         break
+                    if j >= first_idle:  # those after it are alike
+                        break
         p += 1
         if p == q:
             q, p = q + 1 if q + 1 < k else 1, 0
@@ -350,7 +363,7 @@ def swap_batch(Q: Array, idle: int, most: int, enough: int, seeds: Array, chosen
     """Walks on problems Q (b, n, n) float64 in turn: chosen (b, k) int32; seeds (b,) uint64.
 
     Variables from n to n + ``idle`` - 1 have neither couplings nor a diagonal: with n of them and k = n, every state of
-    the first n is a set. Pairs are exchanged without idle variables alone, among which most pairs are alike.
+    the first n is a set; pairs are then exchanged up to MOST_IDLE variables.
     """
     n = Q.shape[1]
     m = padded(n + idle)
@@ -360,7 +373,7 @@ def swap_batch(Q: Array, idle: int, most: int, enough: int, seeds: Array, chosen
     for p in range(Q.shape[0]):
         couplings_of(Q[p], W, d)
         rng[0] = seeds[p]
-        walks(Q[p], 1.0, W, None, d, n + idle, 0, most, enough, idle == 0, rng, chosen[p])
+        walks(Q[p], 1.0, W, None, d, n + idle, 0, most, enough, idle <= MOST_IDLE, rng, chosen[p])
 
 
 @jit()
