@@ -27,7 +27,9 @@ from .peers import PEERS
 
 DELTA = 1e-5
 CACHE = Path.home() / ".cache" / "ppal_fast" / "learning"  # results, by code version; never in the repository
-SOURCES = ("learners", "query", "acquisition.py", "kernels/trees.py", "kernels/selection.py")  # results depend on
+SOURCES = (  # results depend on them
+    "learners", "query", "acquisition.py", "kernels/posterior.py", "kernels/trees.py", "kernels/selection.py",
+)
 
 
 @dataclass(frozen=True)
