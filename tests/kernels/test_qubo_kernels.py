@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
-from ppal_fast.kernels import bifurcation, fields, local_search, reference, swap
+from ppal_fast.kernels import bifurcation, fields, local_search, reference, swap, walks
 from ppal_fast.qubo import model as qubo_model
 
 NONE = np.empty(0, np.int32)
@@ -128,7 +128,7 @@ def test_no_swap_improves_what_a_batch_finds(seed: int, n: int, data: Any) -> No
     k = data.draw(st.integers(1, n - 1))
     Q = rng.choice([rng.normal(size=(n, n)), rng.integers(-1, 2, (n, n)).astype(float)])
     chosen = np.empty((1, k), np.int32)
-    swap.swap_batch(Q[None], 0, 2, 2, np.array([seed], np.uint64), chosen)
+    walks.walk_batch(Q[None], 0, 2, 2, np.array([seed], np.uint64), chosen)
     x = np.isin(np.arange(n), chosen)
     assert x.sum() == k
     S = Q + Q.T - np.diag(2 * Q.diagonal())
@@ -151,7 +151,7 @@ def test_no_exchange_of_two_for_two_improves_after_the_descent(seed: int, n: int
     swap.couplings_of(Q, W, d)
     members = rng.permutation(n)[:k].astype(np.int32)
     g, cost, row = (np.empty(m, np.float32) for _ in range(3))
-    swap.pair_descend(W, d, n, members, g, cost, row)
+    walks.pair_descend(W, d, n, members, g, cost, row)
 
     def energy(chosen: set[int]) -> float:
         return reference.qubo_energy(Q, np.isin(np.arange(n), list(chosen)))

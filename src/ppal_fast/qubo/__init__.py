@@ -21,7 +21,7 @@ from scipy import sparse
 
 from .. import _validate
 from ..errors import InputError
-from ..kernels import bifurcation, local_search, swap
+from ..kernels import bifurcation, local_search, swap, walks
 from ..kernels.fields import HUGE, largest
 from .cardinality import MOST_FOR_WALKS, FixedCardinality, add_neighbours, search_cardinality
 from .model import Model, from_ising, from_qubo, square
@@ -30,7 +30,7 @@ from .running import Clock, Pool, run_all
 from .search import RUNS, add_flips, search
 
 Array = NDArray[Any]
-# of a batch problem, see kernels/swap.py, walks: of 20,000 fresh problems with 15 of 50 ones, two runs missed the best
+# of a batch problem, see kernels/walks.py: of 20,000 fresh problems with 15 of 50 ones, two runs missed the best
 # set of searches five times as long for four and five with normal couplings, for four and three with couplings +-1
 MOST_WALKS, ENOUGH_WALKS = 300, 36
 FREE_WALKS = 60, 10  # the same without a cardinality, after tabu searches
@@ -178,7 +178,7 @@ def solve_qubo_batch(
                 ).x
         elif k > 0:
             chosen = np.empty((last - first, k), np.int32)
-            swap.swap_batch(part, 0, n_replicas or MOST_WALKS, ENOUGH_WALKS, seed, chosen)
+            walks.walk_batch(part, 0, n_replicas or MOST_WALKS, ENOUGH_WALKS, seed, chosen)
             np.put_along_axis(out, chosen, 1, axis=1)
         elif algorithm == "tabu":
             local_search.tabu_batch(part, n_replicas or 2, n_steps or 4 * n + 50, seed, out)
@@ -187,7 +187,7 @@ def solve_qubo_batch(
         energy[first:last] = _energies(part, out)
         if walk_too:
             chosen, others = np.empty((last - first, n), np.int32), np.zeros((last - first, 2 * n), np.int8)
-            swap.swap_batch(part, n, *FREE_WALKS, seed, chosen)
+            walks.walk_batch(part, n, *FREE_WALKS, seed, chosen)
             np.put_along_axis(others, chosen, 1, axis=1)
             values = _energies(part, others[:, :n])
             better = values < energy[first:last]
@@ -237,7 +237,7 @@ def select_batch(gain: ArrayLike, similarity: ArrayLike, k: int, *, random_state
         W, ready, d = np.empty((size, size), np.float32), np.zeros(size, np.uint8), np.full(size, HUGE)
         d[:m] = -scale * value
         best, rng = np.empty(k, np.int32), _seeds(random_state).generate_state(1, np.uint64)
-        swap.walks(S, 0.5 * scale, W, ready, d, m, 0, 8, 8, False, rng, best)
+        walks.best_of_walks(S, 0.5 * scale, W, ready, d, m, 0, 8, 8, False, rng, best)
         chosen = best.astype(np.intp)
     return chosen[np.argsort(-value[chosen], kind="stable")]
 

@@ -14,6 +14,7 @@ from scipy import sparse
 from ..errors import InputError
 from ..kernels import bifurcation, swap
 from ..kernels.fields import HUGE
+from ..kernels.walks import best_of_walks
 from .running import Clock, Pool, run_all
 
 Array = NDArray[Any]
@@ -103,7 +104,7 @@ def walks(problem: FixedCardinality, rng: Array, steps: int, clock: Clock) -> It
             return
         best = np.empty(problem.k, np.int32)
         last = min(steps, first + TOGETHER)
-        swap.walks(
+        best_of_walks(
             problem.Q, 1.0, problem.W, None, problem.d, problem.n, first, last, steps + 1, True, rng, best
         )
         yield best
