@@ -481,3 +481,11 @@ def test_labels_change_past_a_penalty(rng: np.random.Generator) -> None:
     Q = sparse.csr_array(Q)
     best = solve_qubo(Q, algorithm="tabu", random_state=0).energy
     assert solve_qubo(Q, algorithm="annealing", n_replicas=1, random_state=0).energy < 0.95 * best
+
+
+@pytest.mark.parametrize("n", [3, 700])
+def test_where_nothing_is_coupled_each_variable_decides_alone(n: int) -> None:
+    weights = np.random.default_rng(n).integers(-9, 10, n)
+    found = solve_qubo(np.diag(weights), random_state=0)
+    assert found.energy == weights[weights < 0].sum()
+    assert solve_qubo(np.zeros((n, n)), random_state=0).energy == 0

@@ -49,6 +49,8 @@ def search(
         wanted = (target - model.offset) / model.unit
         wanted += 1e-9 if model.exact else 1e-6 * model.row_rms * model.n
     settles = n_replicas is None and clock.time_limit is None and target is None and pool.size == 1
+    if not model.couplings.size:  # nothing is coupled: the first descent ends at the minimum
+        n_replicas, n_steps = 1, 1
     if n_replicas is None and clock.time_limit is None:
         n_replicas = RUNS * 4 if algorithm == "bsb" else RUNS
         if algorithm == "auto" and are_side_by_side(model):
