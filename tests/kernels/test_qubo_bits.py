@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from qubo_moves import move_with_every_driver
 
 from ppal_fast import solve_ising, solve_qubo
 from ppal_fast.errors import InputError
-from ppal_fast.kernels import bifurcation, bits, fields, local_search, reference
+from ppal_fast.kernels import bifurcation, bits, local_search, reference
 from ppal_fast.qubo import model as qubo_model
 
 NONE = np.empty(0, np.int32)
@@ -86,30 +87,15 @@ def test_fields_and_energy_follow_every_driver(seed: int, n: int, values: tuple[
     model = qubo_model.from_ising(unit * J, unit * b)
     assert model.couplings.ndim == 3
     assert model.unit == unit
-    couplings = model.couplings, model.indptr, model.indices
     s = rng.choice(np.array([-1, 1], np.int8), n)
-    h, value = model.start(s)
 
-    def agree(now: float) -> None:
+    def agree(h: np.ndarray, now: float) -> None:
         assert_array_equal(h, J @ s + b)
         assert now == 0.5 * s @ J @ s + b @ s
 
-    agree(value)
     assert_allclose(model.energy(s), reference.ising_energy(unit * J, unit * b, s), rtol=1e-12)
-    energy, best, state = np.array([value, value]), s.copy(), np.array([seed], np.uint64)
-    temperatures = np.linspace(model.row_rms, 0.1, 5).astype(np.float32)
-    local_search.anneal(*couplings, s, h, energy, best, state, local_search.EXPONENTIALS, temperatures, -np.inf)
-    agree(energy[0])
-    until, counters = np.zeros(n, np.int32), np.zeros(2, np.int64)
-    local_search.tabu_search(*couplings, s, h, energy, best, state, until, counters, 50, n // 4, 7, -np.inf)
-    agree(energy[0])
-    x, y = (rng.uniform(-1, 1, n).astype(np.float32) for _ in range(2))
-    pump = np.linspace(0, 1, 9, dtype=np.float32)
-    bifurcation.discrete(*couplings, model.b, s, h, x, y, energy, best, pump, 0.7, 0.5 / model.row_rms, -np.inf)
-    agree(energy[0])
-    assert energy[1] == 0.5 * best @ J @ best + b @ best
-    energy[0] += fields.descend(*couplings, s, h)
-    agree(energy[0])
+    h, best, lowest = move_with_every_driver(model, s, seed, rng, agree)
+    assert lowest == 0.5 * best @ J @ best + b @ best
     assert (s * h <= 0).all(), "a flip would still improve"
 
 
